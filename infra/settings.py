@@ -1,0 +1,109 @@
+"""The settings of every process: read once from `PAQUETERIA_*`, checked together, passed on as one value."""
+
+import hashlib
+import os
+import secrets
+import tempfile
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from infra.errors import ConfigurationError
+
+LONGEST_SOCKET_FOLDER = 80
+"""A Unix socket's whole path may have 107 bytes; the server's own file name takes the rest."""
+
+
+class Settings(BaseSettings):
+    """What the environment says, with the defaults of a single machine on embedded servers."""
+
+    model_config = SettingsConfigDict(env_prefix="PAQUETERIA_", extra="ignore", frozen=True)
+
+    database_url: str = Field(default="", repr=False)
+    replica_urls: Annotated[tuple[str, ...], NoDecode] = Field(default=(), repr=False)
+    redis_url: str = Field(default="", repr=False)
+    data_dir: Path = Path(".data")
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=1, le=65535)
+    workers: int = Field(default=1, ge=1, le=64)
+    secret_key: str = Field(default="", repr=False)
+    public_url: str = ""
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
+    admin_password: str = Field(default="", repr=False)
+    pool_min: int = Field(default=2, ge=0, le=1000)
+    pool_max: int = Field(default=10, ge=1, le=1000)
+    pool_timeout: float = Field(default=5.0, gt=0, le=60)
+    throttle_announce: str = "30/minute"
+    throttle_track: str = "60/minute"
+    throttle_sign_in: str = "10/minute"
+    cache_ttl: float = Field(default=30.0, gt=0, le=30)
+    fees_refresh_seconds: float = Field(default=60.0, gt=0)
+    consistency_wait: float = Field(default=2.0, ge=0, le=30)
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the environment; a value that can't be used raises ConfigurationError naming its variable."""
+        try:
+            return cls()
+        except ValidationError as error:
+            faults = (f"PAQUETERIA_{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+            raise ConfigurationError("; ".join(faults)) from None
+
+    @field_validator("replica_urls", "trusted_proxies", mode="before")
+    @classmethod
+    def _split_at_commas(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().resolve()
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.pool_min > self.pool_max:
+            message = "POOL_MIN may not be larger than POOL_MAX"
+            raise ValueError(message)
+        if (self.database_url or self.redis_url) and not self.secret_key:
+            message = "SECRET_KEY must be given once DATABASE_URL or REDIS_URL is"
+            raise ValueError(message)
+        return self
+
+    @property
+    def socket_dir(self) -> Path:
+        """Where the embedded servers' Unix sockets are: in DATA_DIR, or in the temporary folder if that is too deep."""
+        inside = self.data_dir / "run"
+        if len(os.fsencode(inside)) <= LONGEST_SOCKET_FOLDER:
+            return inside
+        digest = hashlib.sha256(os.fsencode(self.data_dir)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"paqueteria-{digest}"
+
+    @property
+    def postgres_dsn(self) -> str:
+        """The primary's address: the one given, or the embedded server's."""
+        return self.database_url or f"postgresql://paqueteria@/paqueteria?host={self.socket_dir}"
+
+    @property
+    def redis_dsn(self) -> str:
+        """The address of Redis: the one given, or the embedded Valkey's."""
+        return self.redis_url or f"unix://{self.socket_dir}/valkey.sock?db=0"
+
+    def signing_key(self) -> str:
+        """The key of every signature; on embedded servers it is made once and kept in DATA_DIR for its owner alone."""
+        if self.secret_key:
+            return self.secret_key
+        path = self.data_dir / "secret_key"
+        if not path.exists():
+            self.data_dir.mkdir(parents=True, exist_ok=True)
+            draft = path.with_name(f"secret_key.{os.getpid()}")
+            draft.touch(mode=0o600)
+            draft.write_text(secrets.token_urlsafe(48))
+            try:
+                path.hardlink_to(draft)  # the first of several processes wins, and all read the same key
+            except FileExistsError:
+                pass
+            finally:
+                draft.unlink()
+        return path.read_text().strip()
