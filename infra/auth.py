@@ -1,0 +1,153 @@
+"""Who may do what: roles, the access mark of a route, passwords, and the signed token of a session."""
+
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Any, TypeVar
+
+import jwt
+from fastapi import Depends, Request
+from pwdlib import PasswordHash
+from starlette.concurrency import run_in_threadpool
+
+from infra.errors import Forbidden, Unauthenticated
+
+SESSION_LENGTH = timedelta(hours=12)
+"""A shift: staff sign in once a day."""
+
+_passwords = PasswordHash.recommended()
+
+
+class Role(StrEnum):
+    """What staff are allowed, each role all of the next one's rights too."""
+
+    ADMIN = "ADMIN"
+    OPERATOR = "OPERATOR"
+    VIEWER = "VIEWER"
+
+    def reaches(self, needed: "Role") -> bool:
+        """Tell whether this role has the rights of `needed`."""
+        order = list(Role)
+        return order.index(self) <= order.index(needed)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The signed-in person."""
+
+    staff_id: uuid.UUID
+    username: str
+    full_name: str
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a token says: whose it is, and the generation of sessions that it belongs to."""
+
+    staff_id: uuid.UUID
+    generation: int
+
+
+PUBLIC = None
+"""The access mark of a route that needs no sign-in."""
+
+Identify = Callable[[Session], Awaitable[Identity | None]]
+"""Looks up who a session belongs to; None when it was ended meanwhile. The application sets it."""
+
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+
+
+def allow(role: Role | None) -> Callable[[Endpoint], Endpoint]:
+    """Mark an endpoint with the role it needs, or PUBLIC; one without a mark is refused to everybody."""
+
+    def mark(endpoint: Endpoint) -> Endpoint:
+        endpoint.__dict__["access"] = role
+        return endpoint
+
+    return mark
+
+
+def encode_session(session: Session, key: str, now: datetime) -> str:
+    """Sign a token that holds for SESSION_LENGTH."""
+    claims = {"sub": str(session.staff_id), "gen": session.generation, "iat": now, "exp": now + SESSION_LENGTH}
+    return jwt.encode(claims, key, algorithm="HS256")
+
+
+def decode_session(token: str, key: str, now: datetime) -> Session:
+    """Verify a token's signature and age; anything wrong raises Unauthenticated."""
+    try:
+        claims = jwt.decode(
+            token, key, algorithms=["HS256"], options={"require": ["sub", "gen", "exp"], "verify_exp": False}
+        )
+        session = Session(uuid.UUID(claims["sub"]), int(claims["gen"]))
+        expires = float(claims["exp"])
+    except (jwt.PyJWTError, ValueError, TypeError):
+        raise Unauthenticated("The access token is not valid") from None
+    if expires <= now.timestamp():
+        raise Unauthenticated("The session has ended: sign in again")
+    return session
+
+
+async def authenticate(request: Request) -> Identity | None:
+    """Find out who asks by the Authorization header; None when there is no such header."""
+    header = request.headers.get("Authorization")
+    if header is None:
+        return None
+    scheme, _, token = header.partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthenticated("Authorization must be: Bearer <access token>")
+    state = request.app.state
+    identity: Identity | None = await state.identify(decode_session(token.strip(), state.signing_key, state.clock()))
+    if identity is None:
+        raise Unauthenticated("The session has ended: sign in again")
+    return identity
+
+
+async def authorize(request: Request, needed: Role | None) -> Identity | None:
+    """Let the request through or raise; on a public route a token that is given must still be a good one."""
+    identity = await authenticate(request)
+    if needed is PUBLIC:
+        return identity
+    if identity is None:
+        raise Unauthenticated("This needs a signed-in member of staff")
+    if not identity.role.reaches(needed):
+        raise Forbidden(f"This needs the role {needed}, and {identity.username} is {identity.role}")
+    return identity
+
+
+def signed_in(request: Request) -> Identity:
+    """Give the person that the route's access mark let in."""
+    identity: Identity | None = request.state.identity
+    if identity is None:
+        raise Unauthenticated("This needs a signed-in member of staff")
+    return identity
+
+
+def anyone(request: Request) -> Identity | None:
+    """Give the person that asks, or None for the public."""
+    identity: Identity | None = request.state.identity
+    return identity
+
+
+SignedIn = Annotated[Identity, Depends(signed_in)]
+Anyone = Annotated[Identity | None, Depends(anyone)]
+
+
+async def hash_password(password: str) -> str:
+    """Hash with argon2id, off the event loop: it takes tens of milliseconds on purpose."""
+    return await run_in_threadpool(_passwords.hash, password)
+
+
+async def verify_password(password: str, password_hash: str | None) -> bool:
+    """Compare in the same time whether or not there is such a person (`password_hash` None)."""
+    return await run_in_threadpool(_verify, password, password_hash)
+
+
+def _verify(password: str, password_hash: str | None) -> bool:
+    if password_hash is None:
+        _passwords.hash(password)
+        return False
+    return _passwords.verify(password, password_hash)

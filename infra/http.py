@@ -1,0 +1,217 @@
+"""What every application has: problem+json for all that goes wrong, request ids, health, metrics, documentation."""
+
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from http import HTTPStatus
+from typing import Any, cast
+
+import psycopg
+import psycopg_pool
+import structlog
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from infra import logs, metrics
+from infra.auth import PUBLIC, allow
+from infra.clock import system_clock
+from infra.errors import Invalid, Malformed, NotFound, Problem, Unavailable
+from infra.fields import errors_by_field
+from infra.routing import GuardedRoute
+
+log = logs.get("http")
+
+PROBLEM_TYPE = "application/problem+json"
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+Readiness = Callable[[], Awaitable[Mapping[str, str]]]
+"""Tells what is missing, by name; nothing missing is ready."""
+
+
+class ProblemDocument(BaseModel):
+    """RFC 9457; `errors` by field in a 422, and further members that the endpoint's text names."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    errors: dict[str, list[str]] | None = Field(default=None, json_schema_extra={"nullable": True})
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Document the refusals that a route may answer with."""
+    return {
+        status: {
+            "description": HTTPStatus(status).phrase,
+            "content": {PROBLEM_TYPE: {"schema": ProblemDocument.model_json_schema()}},
+        }
+        for status in sorted({400, 422, 503, *statuses})
+    }
+
+
+def respond(problem: Problem, request: Request) -> Response:
+    """Write a refusal as problem+json."""
+    return JSONResponse(
+        problem.body(request.url.path), status_code=problem.status, headers=problem.headers, media_type=PROBLEM_TYPE
+    )
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    return respond(cast("Problem", error), request)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    errors = list(cast("RequestValidationError", error).errors())
+    places = {error["loc"][0] for error in errors if error["loc"]}
+    if "path" in places:
+        return respond(NotFound("There is nothing under this address"), request)
+    if "header" in places:
+        fields = errors_by_field([error for error in errors if error["loc"][0] == "header"])
+        return respond(Malformed("; ".join(f"{name}: {', '.join(texts)}" for name, texts in fields.items())), request)
+    return respond(Invalid(errors_by_field(errors)), request)
+
+
+async def _http_exception(request: Request, error: Exception) -> Response:
+    """Starlette's own refusals: no such route, no such method, a form that can't be read."""
+    error = cast("HTTPException", error)
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(error.status_code).phrase,
+        "status": error.status_code,
+        "detail": str(error.detail),
+        "instance": request.url.path,
+    }
+    headers = dict(error.headers or {})
+    return JSONResponse(body, status_code=error.status_code, headers=headers, media_type=PROBLEM_TYPE)
+
+
+async def _database_away(request: Request, error: Exception) -> Response:
+    log.warning("database_unavailable", error=type(error).__name__, detail=str(error).splitlines()[:1])
+    return respond(Unavailable("The database can't be reached right now"), request)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    log.error("unhandled_exception", path=request.url.path, exc_info=error)
+    return respond(Problem("The server failed; the log has the details under the request's id"), request)
+
+
+class Observed:
+    """Outermost layer: gives each request an id, says it back, and counts its time by route and status."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on the request; the id is the caller's `X-Request-Id` where that is a plain one."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = _request_id(scope["headers"])
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        scope.setdefault("state", {})["request_id"] = request_id
+        started = time.perf_counter()
+        status = HTTPStatus.INTERNAL_SERVER_ERROR.value
+
+        async def send_observed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_observed)
+        finally:
+            route = getattr(scope.get("route"), "path", "unknown")
+            metrics.REQUEST_SECONDS.labels(scope["method"], route, status).observe(time.perf_counter() - started)
+            structlog.contextvars.unbind_contextvars("request_id")
+
+
+def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    for name, value in headers:
+        if name == b"x-request-id" and re.fullmatch(rb"[A-Za-z0-9_.-]{1,64}", value):
+            return value.decode()
+    return uuid.uuid4().hex
+
+
+operations = APIRouter(tags=["operations"], route_class=GuardedRoute)
+
+
+@operations.get("/health/live")
+@allow(PUBLIC)
+async def live() -> dict[str, str]:
+    """Tell that the process answers."""
+    return {"status": "live"}
+
+
+class Ready(BaseModel):
+    """Whether this process can serve, and if not, what it misses by name."""
+
+    status: str
+    missing: dict[str, str]
+
+
+@operations.get("/health/ready", response_model=Ready, responses={503: {"model": Ready}})
+@allow(PUBLIC)
+async def ready(request: Request) -> Response:
+    """Tell whether the database is reached and migrated."""
+    missing = dict(await request.app.state.readiness())
+    status = HTTPStatus.SERVICE_UNAVAILABLE if missing else HTTPStatus.OK
+    headers = {"Retry-After": "1"} if missing else {}
+    return JSONResponse({"status": "missing" if missing else "ready", "missing": missing}, status, headers)
+
+
+@operations.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@allow(PUBLIC)
+async def prometheus() -> Response:
+    """Tell this process's figures to Prometheus."""
+    return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def create_app(title: str, description: str, routers: Iterable[APIRouter], lifespan: Lifespan) -> FastAPI:
+    """Compose an application; `lifespan` opens what the routes use and sets `app.state` (see `db.connections`)."""
+    app = FastAPI(
+        title=title,
+        description=description,
+        version="1.0.0",
+        lifespan=lifespan,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+        strict_content_type=False,
+    )
+    app.state.clock = system_clock
+    for part in (*routers, operations):
+        app.include_router(part)
+    app.add_middleware(Observed)
+    app.add_exception_handler(Problem, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http_exception)
+    for away in (psycopg.OperationalError, psycopg.InterfaceError, psycopg_pool.PoolTimeout):
+        app.add_exception_handler(away, _database_away)
+    app.add_exception_handler(Exception, _failed)
+    _document_sign_in(app)
+    return app
+
+
+def _document_sign_in(app: FastAPI) -> None:
+    """Say in the OpenAPI document how one signs in, so that the `/docs` page can."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = generate()
+        flow = {"password": {"tokenUrl": "/api/v1/auth/token", "scopes": {}}}
+        schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
+        schemes["OAuth2PasswordBearer"] = {"type": "oauth2", "flows": flow}
+        return document
+
+    app.__dict__["openapi"] = openapi

@@ -1,0 +1,31 @@
+"""The figures that `/metrics` tells, named and scaled by Prometheus convention."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+REQUEST_SECONDS = Histogram(
+    "paqueteria_http_request_duration_seconds",
+    "Time from the request's first byte to the answer's last",
+    ["method", "route", "status"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+)
+COMMANDS = Counter("paqueteria_commands_total", "Commands by name and outcome", ["command", "outcome"])
+IDEMPOTENT_REPLAYS = Counter("paqueteria_idempotent_replays_total", "Answers given again for a known Idempotency-Key")
+CACHE_READS = Counter("paqueteria_page_cache_reads_total", "Pages by where they came from", ["outcome"])
+CACHE_ERRORS = Counter("paqueteria_page_cache_errors_total", "Calls to Redis that failed or took too long")
+FEES_ON_THE_FLY = Counter("paqueteria_fees_priced_on_the_fly_total", "Rows in storage that package_fees couldn't price")
+PROJECTED_CHANGES = Counter("paqueteria_projected_changes_total", "Log rows that the projector has read")
+PROJECTION_BATCH_SECONDS = Histogram(
+    "paqueteria_projection_batch_duration_seconds",
+    "Time of one batch, from reading the log to the commit",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+)
+COMMIT_TO_VISIBLE_SECONDS = Histogram(
+    "paqueteria_projection_commit_to_visible_seconds",
+    "Time from the instant a change names to the commit that shows it in the listing",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60),
+)
+PROJECTION_LAG = Gauge("paqueteria_projection_lag_changes", "Committed log rows that no batch has read yet")
+PROJECTION_LEADER = Gauge("paqueteria_projection_leader", "1 in the process that projects, 0 in a standby")
+VIEW_REFRESH_SECONDS = Histogram(
+    "paqueteria_view_refresh_duration_seconds", "Time of one REFRESH CONCURRENTLY", ["view"]
+)
