@@ -193,6 +193,13 @@ CREATE TABLE page_generations (
     batch bigint NOT NULL
 );
 
+-- What each batch changed, for those who follow along; kept for an hour.
+CREATE TABLE batch_changes (
+    batch bigint PRIMARY KEY,
+    packages jsonb NOT NULL,
+    at timestamptz NOT NULL
+);
+
 CREATE TABLE view_refreshes (
     view text PRIMARY KEY,
     refreshed_at timestamptz NOT NULL,

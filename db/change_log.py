@@ -1,0 +1,87 @@
+"""The change log: one row for every accepted command, written in its transaction, and the signal that there is one."""
+
+import asyncio
+import uuid
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from db.pools import Connection, connect
+from infra import logs
+
+log = logs.get("change_log")
+
+CHANNEL = "paqueteria_changes"
+"""Whoever projects listens here. Sent after the commit: inside the transaction NOTIFY serialises commits."""
+
+PAUSE = 0.003
+"""Seconds between two signals at least; a burst of commands wakes the projector once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one command changed. Personal values stand in `person` alone, which an erasure may empty later."""
+
+    type: str
+    at: datetime
+    package_id: uuid.UUID | None = None
+    customer_id: uuid.UUID | None = None
+    actor: uuid.UUID | None = None
+    version: int | None = None
+    data: dict[str, Any] = field(default_factory=dict)
+    person: dict[str, Any] = field(default_factory=dict)
+    request_id: str | None = None
+
+
+APPEND = """
+INSERT INTO change_log (package_id, customer_id, type, actor, version, data, request_id, at)
+VALUES (%(package_id)s, %(customer_id)s, %(type)s, %(actor)s, %(version)s, %(data)s, %(request_id)s, %(at)s)
+"""
+
+
+async def append(conn: Connection, *changes: Change) -> None:
+    """Write the changes into the log, in the caller's transaction."""
+    rows = [
+        {
+            "package_id": change.package_id,
+            "customer_id": change.customer_id,
+            "type": change.type,
+            "actor": change.actor,
+            "version": change.version,
+            "data": Jsonb(change.data | ({"person": change.person} if change.person else {})),
+            "request_id": change.request_id,
+            "at": change.at,
+        }
+        for change in changes
+    ]
+    async with conn.cursor() as cursor:
+        await cursor.executemany(APPEND, rows)
+
+
+class ChangeSignal:
+    """Wakes the projector after commits, at most once in PAUSE seconds, from a connection of its own."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._pending = asyncio.Event()
+
+    def send(self) -> None:
+        """Ask for a signal; returns at once. A signal that gets lost costs one poll of the projector."""
+        self._pending.set()
+
+    async def run(self) -> None:
+        """Send what is asked for, until cancelled."""
+        while True:
+            try:
+                async with await connect(self._dsn, "signal") as conn:
+                    while True:
+                        await self._pending.wait()
+                        self._pending.clear()
+                        await conn.execute("SELECT pg_notify(%s, '')", (CHANNEL,))
+                        await asyncio.sleep(PAUSE)
+            except psycopg.Error as error:
+                log.warning("signal_connection_lost", error=str(error))
+                await asyncio.sleep(0.5)

@@ -1,0 +1,113 @@
+"""What an application holds open while it runs, and how a route gets at it."""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+import psycopg
+from fastapi import Depends, FastAPI, Request
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from db.change_log import ChangeSignal
+from db.consistency import CheckpointWatcher, TokenSigner
+from db.migrate import migrations
+from db.page_cache import PageCache
+from db.pools import Pool, make_pool
+from db.staff_sessions import identify
+from db.throttle import Throttle
+from infra.http import Lifespan
+from infra.settings import Settings
+from infra.tasks import running
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """Open for as long as the application; pools are of this process alone."""
+
+    settings: Settings
+    write_pool: Pool
+    read_pool: Pool
+    redis: Redis
+    signal: ChangeSignal
+    watcher: CheckpointWatcher
+    tokens: TokenSigner
+    page_cache: PageCache
+    throttle: Throttle
+
+
+def make_redis(settings: Settings) -> Redis:
+    """Make a client that fails fast: what needs patience has its own."""
+    return Redis.from_url(
+        settings.redis_dsn, socket_timeout=2, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0), max_connections=64
+    )
+
+
+@contextlib.asynccontextmanager
+async def open_connections(settings: Settings) -> AsyncIterator[Connections]:
+    """Open everything; a server that is away now may come later."""
+    write_pool = make_pool(settings.postgres_dsn, settings, "commands")
+    # A replica takes the reads where there is one; choosing among several by their lag is the pools' business later.
+    read_pool = make_pool(next(iter(settings.replica_urls), settings.postgres_dsn), settings, "queries")
+    redis = make_redis(settings)
+    signal, watcher = ChangeSignal(settings.postgres_dsn), CheckpointWatcher(settings.postgres_dsn)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(redis.aclose)
+        for pool in (write_pool, read_pool):
+            await pool.open(wait=False)
+            stack.push_async_callback(pool.close)
+        await stack.enter_async_context(running(signal.run(), watcher.run()))
+        yield Connections(
+            settings,
+            write_pool,
+            read_pool,
+            redis,
+            signal,
+            watcher,
+            TokenSigner(settings.signing_key()),
+            PageCache(redis, settings.cache_ttl),
+            Throttle(settings),
+        )
+
+
+def lifespan(settings: Settings) -> Lifespan:
+    """Give FastAPI's lifespan that opens the connections and hangs them on `app.state`."""
+
+    @contextlib.asynccontextmanager
+    async def with_connections(app: FastAPI) -> AsyncIterator[None]:
+        async with open_connections(settings) as connections:
+            app.state.connections = connections
+            app.state.signing_key = settings.signing_key()
+            app.state.identify = lambda session: identify(connections.read_pool, session)
+            app.state.readiness = _readiness(connections)
+            yield
+
+    return with_connections
+
+
+def _readiness(connections: Connections) -> Callable[[], object]:
+    async def missing() -> dict[str, str]:
+        try:
+            async with connections.read_pool.connection(timeout=2) as conn:
+                names = {
+                    name for (name,) in await (await conn.execute("SELECT name FROM schema_migrations")).fetchall()
+                }
+        except psycopg.errors.UndefinedTable:
+            return {"migrations": "the database is empty: run manage.py migrate"}
+        except psycopg.Error as error:
+            return {"database": type(error).__name__}
+        lacking = migrations().keys() - names
+        return {"migrations": f"not applied yet: {', '.join(sorted(lacking))}"} if lacking else {}
+
+    return missing
+
+
+def current_connections(request: Request) -> Connections:
+    """Give the application's connections to a route."""
+    connections: Connections = request.app.state.connections
+    return connections
+
+
+TheConnections = Annotated[Connections, Depends(current_connections)]

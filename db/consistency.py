@@ -1,0 +1,139 @@
+"""Read your own writes: tokens that name a change or a batch, and the wait until the read models hold it.
+
+A command's token names its transaction, a query's the batch it saw. Both also name the incarnation, since transaction
+ids and snapshots mean nothing in another life of the cluster.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import psycopg
+from itsdangerous import BadSignature, Signer
+
+from db.pools import Connection, connect
+from infra import logs
+from infra.errors import Malformed, Unavailable
+
+log = logs.get("consistency")
+
+HEADER = "Consistency-Token"
+
+CHANNEL = "paqueteria_batches"
+"""The projector announces each batch here, after its commit."""
+
+POLL = 0.1
+"""Seconds between looks at the checkpoint when no announcement comes: a lost one costs this much."""
+
+READ_CHECKPOINT = "SELECT incarnation, batch, snapshot::text FROM projection_checkpoint WHERE name = 'listing'"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Where the read models stand: every transaction that `snapshot` shows is in them."""
+
+    incarnation: str
+    batch: int
+    snapshot: str
+
+    def shows(self, xid: int) -> bool:
+        """Tell what pg_visible_in_snapshot() tells, without asking the database."""
+        xmin, xmax, running = self.snapshot.split(":")
+        if xid < int(xmin):
+            return True
+        return xid < int(xmax) and str(xid) not in running.split(",")
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A change to be seen: transaction `xid` of a command, or `batch` of a query."""
+
+    incarnation: str
+    xid: int | None = None
+    batch: int | None = None
+
+    def held_by(self, checkpoint: Checkpoint) -> bool:
+        """Tell whether read models at this checkpoint include the change; another incarnation is Malformed."""
+        if self.incarnation != checkpoint.incarnation:
+            raise Malformed(f"The {HEADER} is from before the database was restored")
+        if self.xid is not None:
+            return checkpoint.shows(self.xid)
+        return self.batch is not None and checkpoint.batch >= self.batch
+
+
+class TokenSigner:
+    """Writes and reads tokens; a reader can't make one up, nor learn more from it than that it is one."""
+
+    def __init__(self, key: str) -> None:
+        self._signer = Signer(key, salt="consistency-token")
+
+    def sign(self, token: Token) -> str:
+        """Write a token for a header."""
+        number = f"x{token.xid}" if token.xid is not None else f"b{token.batch}"
+        return self._signer.sign(f"{token.incarnation}.{number}").decode()
+
+    def read(self, text: str) -> Token:
+        """Read a header's token; one that isn't ours raises Malformed."""
+        try:
+            incarnation, number = self._signer.unsign(text).decode().split(".")
+        except (BadSignature, ValueError):
+            raise Malformed(f"The {HEADER} is not one of ours") from None
+        if number.startswith("x"):
+            return Token(incarnation, xid=int(number[1:]))
+        return Token(incarnation, batch=int(number[1:]))
+
+
+class CheckpointWatcher:
+    """Follows the primary's checkpoint on a connection of its own, and wakes those who wait for it."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._moved = asyncio.Condition()
+        self._current: Checkpoint | None = None
+
+    @property
+    def current(self) -> Checkpoint | None:
+        """The last checkpoint seen; None before the first look, and while the database is away."""
+        return self._current
+
+    async def run(self) -> None:
+        """Listen and poll until cancelled; a dead connection is replaced."""
+        while True:
+            try:
+                async with await connect(self._dsn, "checkpoint") as conn:
+                    await conn.execute("LISTEN paqueteria_batches")
+                    while True:
+                        await self._look(conn)
+                        async for _ in conn.notifies(timeout=POLL, stop_after=1):
+                            pass
+            except psycopg.Error as error:
+                log.warning("checkpoint_connection_lost", error=str(error))
+                self._current = None
+                await asyncio.sleep(0.5)
+
+    async def _look(self, conn: Connection) -> None:
+        row = await (await conn.execute(READ_CHECKPOINT)).fetchone()
+        checkpoint = Checkpoint(*row) if row else None
+        if checkpoint != self._current:
+            async with self._moved:
+                self._current = checkpoint
+                self._moved.notify_all()
+
+    async def wait_for(self, token: Token, seconds: float) -> None:
+        """Return once the checkpoint holds the token; after `seconds` it is Unavailable, never silently older."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds), self._moved:
+                await self._moved.wait_for(lambda: self._current is not None and token.held_by(self._current))
+                return
+        raise Unavailable("The listing doesn't include that change yet")
+
+    async def batches(self) -> AsyncIterator[Checkpoint]:
+        """Yield each checkpoint as it moves on, the present one first; several moves may come as one."""
+        last: Checkpoint | None = None
+        while True:
+            async with self._moved:
+                while self._current is None or self._current == last:
+                    await self._moved.wait()
+                last = self._current
+            yield last

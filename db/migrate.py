@@ -1,0 +1,63 @@
+"""Bring a database to this version of the schema: forward only, one file a step, one process at a time."""
+
+import hashlib
+from pathlib import Path
+
+import psycopg
+
+from infra.errors import ConfigurationError
+
+FOLDER = Path(__file__).parent / "migrations"
+
+ONE_AT_A_TIME = "SELECT pg_advisory_lock(hashtextextended('paqueteria.migrate', 0))"
+
+APPLIED_TABLE = """
+CREATE TABLE IF NOT EXISTS schema_migrations (
+    name text PRIMARY KEY,
+    checksum text NOT NULL,
+    applied_at timestamptz DEFAULT now() NOT NULL
+)"""
+
+OLDEST_SERVER = 180000
+
+
+def migrations() -> dict[str, str]:
+    """Give the steps by name, in order."""
+    return {path.stem: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.sql"))}
+
+
+def checksum(text: str) -> str:
+    """Tell one step's text from another's."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def pending(conn: psycopg.Connection[tuple[str, str]]) -> list[str]:
+    """Name the steps that the database lacks; a database that has more, or other ones, raises ConfigurationError."""
+    known = migrations()
+    exists = conn.execute("SELECT to_regclass('schema_migrations') IS NOT NULL AS there, '' AS nothing").fetchone()
+    applied = dict(conn.execute("SELECT name, checksum FROM schema_migrations")) if exists and exists[0] else {}
+    if newer := sorted(applied.keys() - known.keys()):
+        raise ConfigurationError(f"The database is of a newer version than this program: it has {', '.join(newer)}")
+    if edited := [name for name, text in known.items() if name in applied and applied[name] != checksum(text)]:
+        raise ConfigurationError(f"The database was made by another text of {', '.join(edited)}")
+    return [name for name in known if name not in applied]
+
+
+def migrate(dsn: str) -> list[str]:
+    """Apply what is missing and name it. Raises ConfigurationError, or psycopg.OperationalError with no database."""
+    known = migrations()
+    with psycopg.connect(dsn, autocommit=True, connect_timeout=10, application_name="paqueteria migrate") as conn:
+        if conn.info.server_version < OLDEST_SERVER:
+            raise ConfigurationError(f"PostgreSQL 18 is needed, and this is {conn.info.server_version // 10000}")
+        conn.execute(ONE_AT_A_TIME)
+        conn.execute("SET lock_timeout = '5s'")
+        conn.execute("SET statement_timeout = '15min'")
+        steps = pending(conn)
+        for name in steps:
+            with conn.transaction():
+                conn.execute(APPLIED_TABLE)
+                conn.execute(known[name].encode())
+                conn.execute(
+                    "INSERT INTO schema_migrations (name, checksum) VALUES (%s, %s)", (name, checksum(known[name]))
+                )
+        return steps

@@ -1,0 +1,203 @@
+"""Finished pages in Redis, each under the generation it was computed in.
+
+A page belongs to scopes ('all', 'status:RECEIVED', 'customer:…'). A scope's generation is the batch that last changed
+it, as PostgreSQL's page_generations has it; Redis holds copies that are only ever raised. A write never deletes a page:
+it raises generations, after which the old page's key is asked for by nobody, not even if a slow reader fills it late.
+
+The copies are worth nothing unless somebody keeps them: the leading projector lends the cache an *epoch* for a second
+at a time. A leader that takes over, and one that finds the epoch gone (Redis was emptied), begins another, under which
+no copy is known yet. With no epoch, readers pass the cache by.
+"""
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar, cast
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from infra import logs, metrics
+
+log = logs.get("page_cache")
+
+PREFIX = "paqueteria:{pages}"
+EPOCH_KEY = f"{PREFIX}:epoch"
+
+EPOCH_LEASE = 1.0
+"""Seconds of a projector's silence after which no cached page is believed."""
+
+HEARTBEAT = 0.25
+"""Seconds between two heartbeats."""
+
+PATIENCE = 0.25
+"""Seconds that a reader waits for Redis; then, and for as long as BREAK says, pages come from PostgreSQL alone."""
+
+BREAK = 1.0
+
+RENEW = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return 1
+"""
+
+RAISE = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+for i = 2, #KEYS do
+    local known = redis.call('GET', KEYS[i])
+    local batch = known and string.match(known, '^' .. ARGV[1] .. ':(%d+)$')
+    if not batch or tonumber(batch) < tonumber(ARGV[i]) then
+        redis.call('SET', KEYS[i], ARGV[1] .. ':' .. ARGV[i], 'EX', 3600)
+    end
+end
+return 1
+"""
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A finished answer: its bytes, the batch its own snapshot saw, and the instant at which time changes it."""
+
+    body: bytes
+    etag: str
+    batch: int
+    expires_at: datetime | None
+
+    def is_current(self, now: datetime) -> bool:
+        """Tell whether time has not changed the page yet; at exactly that instant the old figure still holds."""
+        return self.expires_at is None or now <= self.expires_at
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page would stand: under this epoch and these scopes' generations, as far as Redis knows them."""
+
+    digest: str
+    epoch: str
+    scopes: tuple[str, ...]
+    generation: int | None
+
+
+def generation_key(scope: str) -> str:
+    """Name the copy of a scope's generation."""
+    return f"{PREFIX}:generation:{scope}"
+
+
+def _page_key(digest: str, epoch: str, generation: int) -> str:
+    return f"{PREFIX}:page:{epoch}:{generation}:{digest}"
+
+
+def _pack(page: Page) -> bytes:
+    head = {"etag": page.etag, "batch": page.batch, "expires_at": page.expires_at and page.expires_at.isoformat()}
+    return json.dumps(head).encode() + b"\n" + page.body
+
+
+def _unpack(packed: bytes) -> Page:
+    head, _, body = packed.partition(b"\n")
+    fields = json.loads(head)
+    expires_at = fields["expires_at"]
+    return Page(body, fields["etag"], fields["batch"], datetime.fromisoformat(expires_at) if expires_at else None)
+
+
+class PageCache:
+    """The readers' side. Redis away, slow or full makes it a cache that has nothing; it never raises."""
+
+    def __init__(self, redis: Redis, ttl: float) -> None:
+        self._redis = redis
+        self._ttl = ttl
+        self._closed_until = 0.0
+
+    async def find(self, digest: str, scopes: Sequence[str]) -> tuple[Place | None, Page | None]:
+        """Look a page up; no place at all means that the cache can't be trusted now, and must not be filled."""
+        known = cast(
+            "list[bytes | None] | None", await self._ask(self._redis.mget([EPOCH_KEY, *map(generation_key, scopes)]))
+        )
+        if not known or known[0] is None:
+            return None, None
+        epoch = known[0].decode()
+        generations = [self._batch_of(value, epoch) for value in known[1:]]
+        if None in generations:
+            return Place(digest, epoch, tuple(scopes), None), None
+        generation = max(cast("list[int]", generations))
+        packed = cast("bytes | None", await self._ask(self._redis.get(_page_key(digest, epoch, generation))))
+        return Place(digest, epoch, tuple(scopes), generation), _unpack(packed) if packed else None
+
+    async def keep(self, place: Place, page: Page, generations: Sequence[int], now: datetime) -> None:
+        """Store a page under the generations of its scopes that its own snapshot saw in PostgreSQL."""
+        seconds = self._ttl
+        if page.expires_at is not None:
+            seconds = min(seconds, (page.expires_at - now).total_seconds())
+        if seconds <= 0:
+            return
+        if place.generation is None:
+            await self._ask(
+                raise_generations(self._redis, place.epoch, dict(zip(place.scopes, generations, strict=True)))
+            )
+        key = _page_key(place.digest, place.epoch, max(generations))
+        await self._ask(self._redis.set(key, _pack(page), px=max(1, int(seconds * 1000))))
+
+    async def _ask(self, call: Awaitable[Answer]) -> Answer | None:
+        if time.monotonic() < self._closed_until:
+            if asyncio.iscoroutine(call):
+                call.close()
+            return None
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await call
+        except (RedisError, OSError, TimeoutError) as error:
+            metrics.CACHE_ERRORS.inc()
+            log.warning("page_cache_away", error=type(error).__name__)
+            self._closed_until = time.monotonic() + BREAK
+            return None
+
+    @staticmethod
+    def _batch_of(value: bytes | None, epoch: str) -> int | None:
+        of_epoch, _, batch = (value or b"").decode().partition(":")
+        return int(batch) if of_epoch == epoch else None
+
+
+async def raise_generations(redis: Redis, epoch: str, generations: Mapping[str, int]) -> bool:
+    """Raise the copies to at least these batches; False when the epoch has passed."""
+    keys = [EPOCH_KEY, *map(generation_key, generations)]
+    return bool(await cast("Awaitable[int]", redis.eval(RAISE, len(keys), *keys, epoch, *generations.values())))
+
+
+class EpochKeeper:
+    """The leading projector's side: announces batches to the cache, and lends it the epoch that makes it believed."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._epoch: str | None = None
+
+    async def begin(self) -> None:
+        """Begin another epoch: no page and no copy of a generation from before is believed."""
+        self._epoch = secrets.token_hex(8)
+        await self._redis.set(EPOCH_KEY, self._epoch, px=int(EPOCH_LEASE * 1000))
+
+    async def renew(self) -> None:
+        """Say that the projector lives; an epoch that is gone begins anew. With Redis away the lease runs out."""
+        try:
+            lease = int(EPOCH_LEASE * 1000)
+            if self._epoch is None or not await cast(
+                "Awaitable[int]", self._redis.eval(RENEW, 1, EPOCH_KEY, self._epoch, lease)
+            ):
+                await self.begin()
+        except (RedisError, OSError) as error:
+            log.warning("page_cache_away", during="heartbeat", error=type(error).__name__)
+
+    async def announce(self, scopes: Iterable[str], batch: int) -> None:
+        """Raise the scopes' generations, after the batch has committed."""
+        try:
+            if self._epoch is None or not await raise_generations(
+                self._redis, self._epoch, dict.fromkeys(scopes, batch)
+            ):
+                await self.begin()
+        except (RedisError, OSError) as error:
+            log.warning("page_cache_away", during="announce", error=type(error).__name__)
+            self._epoch = None  # copies in a Redis that comes back have missed this batch, so the next epoch is another

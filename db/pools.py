@@ -1,0 +1,54 @@
+"""Connections to PostgreSQL: by pool for requests, one by one for what must never wait for a request."""
+
+from psycopg import AsyncConnection
+from psycopg.conninfo import make_conninfo
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool
+
+from infra.settings import Settings
+
+Connection = AsyncConnection[TupleRow]
+Pool = AsyncConnectionPool[Connection]
+
+KEEPALIVE: dict[str, int] = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+"""Seconds (and milliseconds): a peer that vanished without a word is noticed within 15 s."""
+
+# An idle open transaction holds back what the projector must read again, so ours can't stay open.
+SESSION_OPTIONS = (
+    "-c statement_timeout=30s -c lock_timeout=5s -c idle_in_transaction_session_timeout=10s -c timezone=UTC -c jit=off"
+)
+
+
+def make_pool(dsn: str, settings: Settings, name: str) -> Pool:
+    """Make a pool, not yet open; its connections commit each statement unless a transaction is begun."""
+    return AsyncConnectionPool(
+        dsn,
+        connection_class=AsyncConnection[TupleRow],
+        min_size=settings.pool_min,
+        max_size=settings.pool_max,
+        timeout=settings.pool_timeout,
+        max_lifetime=1800,
+        kwargs={
+            "autocommit": True,
+            "connect_timeout": 5,
+            "application_name": f"paqueteria {name}",
+            "options": SESSION_OPTIONS,
+            **KEEPALIVE,
+        },
+        check=AsyncConnectionPool.check_connection,
+        name=name,
+        open=False,
+    )
+
+
+async def connect(dsn: str, name: str) -> Connection:
+    """Open one connection outside every pool, for listening, leading and long work."""
+    conninfo = make_conninfo(
+        dsn, connect_timeout=5, application_name=f"paqueteria {name}", options="-c timezone=UTC -c jit=off", **KEEPALIVE
+    )
+    return await AsyncConnection.connect(conninfo, autocommit=True)
