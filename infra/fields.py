@@ -89,8 +89,11 @@ def _in_range(at: datetime) -> datetime:
 
 def _from_date(value: object) -> object:
     """Take a bare date as midnight in Bogota, and text as an ISO 8601 instant (numbers aren't instants)."""
-    if not isinstance(value, str):
+    if isinstance(value, datetime):
         return value
+    if not isinstance(value, str):
+        message = "must be text"
+        raise ValueError(message)  # noqa: TRY004 (pydantic reports ValueError as a field's error)
     if re.fullmatch(r"\d{4}-\d{2}-\d{2}", value):
         return datetime.combine(date.fromisoformat(value), time.min, BOGOTA)
     if not re.match(r"\d{4}-\d{2}-\d{2}[T ]", value):

@@ -100,13 +100,8 @@ async def _database_away(request: Request, error: Exception) -> Response:
     return respond(Unavailable("The database can't be reached right now"), request)
 
 
-async def _failed(request: Request, error: Exception) -> Response:
-    log.error("unhandled_exception", path=request.url.path, exc_info=error)
-    return respond(Problem("The server failed; the log has the details under the request's id"), request)
-
-
 class Observed:
-    """Outermost layer: gives each request an id, says it back, and counts its time by route and status."""
+    """Outermost layer: gives each request an id, counts its time by route and status, and answers for a failure."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -120,7 +115,7 @@ class Observed:
         structlog.contextvars.bind_contextvars(request_id=request_id)
         scope.setdefault("state", {})["request_id"] = request_id
         started = time.perf_counter()
-        status = HTTPStatus.INTERNAL_SERVER_ERROR.value
+        status = 0
 
         async def send_observed(message: Message) -> None:
             nonlocal status
@@ -131,6 +126,12 @@ class Observed:
 
         try:
             await self.app(scope, receive, send_observed)
+        except Exception:
+            log.exception("unhandled_exception", path=scope["path"])
+            if status:
+                raise  # half an answer is out already: only breaking the connection tells the caller
+            failure = Problem("The server failed; its log has the details under this request's X-Request-Id")
+            await respond(failure, Request(scope))(scope, receive, send_observed)
         finally:
             route = getattr(scope.get("route"), "path", "unknown")
             metrics.REQUEST_SECONDS.labels(scope["method"], route, status).observe(time.perf_counter() - started)
@@ -180,6 +181,7 @@ async def prometheus() -> Response:
 
 def create_app(title: str, description: str, routers: Iterable[APIRouter], lifespan: Lifespan) -> FastAPI:
     """Compose an application; `lifespan` opens what the routes use and sets `app.state` (see `db.connections`)."""
+    logs.configure()
     app = FastAPI(
         title=title,
         description=description,
@@ -198,7 +200,6 @@ def create_app(title: str, description: str, routers: Iterable[APIRouter], lifes
     app.add_exception_handler(HTTPException, _http_exception)
     for away in (psycopg.OperationalError, psycopg.InterfaceError, psycopg_pool.PoolTimeout):
         app.add_exception_handler(away, _database_away)
-    app.add_exception_handler(Exception, _failed)
     _document_sign_in(app)
     return app
 

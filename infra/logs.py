@@ -15,8 +15,15 @@ SHARED = (
 )
 
 
+class _Handler(logging.StreamHandler[Any]):
+    """Ours, told from others' by its class."""
+
+
 def configure(level: int = logging.INFO) -> None:
     """Send structlog's and the standard library's records the same way, once per process."""
+    root = logging.getLogger()
+    if any(isinstance(handler, _Handler) for handler in root.handlers):
+        return
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -26,7 +33,7 @@ def configure(level: int = logging.INFO) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=list(SHARED),
@@ -36,8 +43,7 @@ def configure(level: int = logging.INFO) -> None:
             ],
         )
     )
-    root = logging.getLogger()
-    root.handlers = [handler]
+    root.addHandler(handler)
     root.setLevel(level)
     for noisy in ("apscheduler", "uvicorn.access", "psycopg.pool"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

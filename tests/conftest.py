@@ -5,7 +5,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
@@ -14,23 +13,9 @@ import pytest
 from db.embedded import PostgresServer, ValkeyServer
 from db.migrate import migrate
 from infra.settings import Settings
+from tests.support import Clock
 
 TEMPLATE = "template_paqueteria"
-
-
-class Clock:
-    """A clock that stands still until a test moves it."""
-
-    def __init__(self) -> None:
-        self.now = datetime(2026, 11, 24, 15, 0, tzinfo=UTC)  # a Tuesday, 10:00 in Bogota
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def advance(self, **span: float) -> datetime:
-        """Move on by `timedelta(**span)`."""
-        self.now += timedelta(**span)
-        return self.now
 
 
 @pytest.fixture

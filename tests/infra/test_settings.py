@@ -1,0 +1,56 @@
+"""What the environment may say."""
+
+from pathlib import Path
+
+import pytest
+
+from infra.errors import ConfigurationError
+from infra.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PAQUETERIA_DATA_DIR", str(tmp_path))
+
+
+def test_a_url_without_a_secret_key_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes on several machines must share the key, so it is never made up for them."""
+    monkeypatch.setenv("PAQUETERIA_DATABASE_URL", "postgresql://db/shop")
+    with pytest.raises(ConfigurationError, match="SECRET_KEY"):
+        Settings.load()
+
+
+def test_a_value_that_cannot_be_used_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The operator is told which variable to mend."""
+    monkeypatch.setenv("PAQUETERIA_PORT", "eighty")
+    with pytest.raises(ConfigurationError, match="PAQUETERIA_PORT"):
+        Settings.load()
+
+
+def test_the_embedded_key_is_made_once_and_is_the_owners(tmp_path: Path) -> None:
+    """A restart keeps every session, and nobody else on the machine can sign one."""
+    first = Settings.load().signing_key()
+    assert Settings.load().signing_key() == first
+    assert (tmp_path / "secret_key").stat().st_mode & 0o077 == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["secret_key"]
+
+
+def test_lists_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """REPLICA_URLS and TRUSTED_PROXIES hold several values."""
+    monkeypatch.setenv("PAQUETERIA_TRUSTED_PROXIES", "10.0.0.0/8, 127.0.0.1")
+    assert Settings.load().trusted_proxies == ("10.0.0.0/8", "127.0.0.1")
+
+
+def test_a_deep_data_folder_gets_a_short_socket_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A Unix socket's path may have 107 bytes, a folder's far more."""
+    monkeypatch.setenv("PAQUETERIA_DATA_DIR", str(tmp_path / ("deep" * 30)))
+    assert len(str(Settings.load().socket_dir)) < 60
+    monkeypatch.setenv("PAQUETERIA_DATA_DIR", "/srv/shop")
+    assert Settings.load().socket_dir == Path("/srv/shop/run")
+
+
+def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log line or traceback that prints the settings tells no secret."""
+    monkeypatch.setenv("PAQUETERIA_SECRET_KEY", "hidden too")
+    monkeypatch.setenv("PAQUETERIA_DATABASE_URL", "postgresql://shop:hidden@db/shop")
+    assert "hidden" not in repr(Settings.load())
