@@ -137,7 +137,7 @@ def test_a_session_ends(client: TestClient, operator: dict[str, str], clock: Clo
 )
 def test_a_header_that_is_no_token_is_401(client: TestClient, header: str) -> None:
     """Nothing but our own signed token opens a route, and a bad one isn't taken for none on a public route."""
-    assert client.get("/api/v1/things", headers={"Authorization": header.encode("latin-1")}).status_code == 401
+    assert client.get("/api/v1/things", headers={b"Authorization": header.encode("latin-1")}).status_code == 401
 
 
 @pytest.mark.parametrize(

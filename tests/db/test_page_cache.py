@@ -1,0 +1,158 @@
+"""A page is believed while its scopes' generations stand, and while somebody vouches for them."""
+
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+
+import pytest
+from redis.asyncio import Redis
+
+from db.page_cache import EPOCH_KEY, EpochKeeper, Page, PageCache, Place, generation_key
+from tests.support import Clock
+
+SCOPES = ("status:RECEIVED", "customer:7")
+
+
+@pytest.fixture
+async def redis(redis_url: str, anyio_backend: str) -> AsyncIterator[Redis]:
+    assert anyio_backend == "asyncio"
+    async with Redis.from_url(redis_url) as client:
+        await client.flushdb()
+        yield client
+
+
+@pytest.fixture
+def cache(redis: Redis) -> PageCache:
+    return PageCache(redis, ttl=30)
+
+
+@pytest.fixture
+async def keeper(redis: Redis) -> EpochKeeper:
+    keeper = EpochKeeper(redis)
+    await keeper.begin()
+    return keeper
+
+
+def page(batch: int = 5, expires_at: datetime | None = None) -> Page:
+    return Page(b'{"items": []}', '"tag"', batch, expires_at)
+
+
+async def place_of(cache: PageCache) -> Place:
+    place, _ = await cache.find("digest", SCOPES)
+    assert place is not None
+    return place
+
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_without_an_epoch_nothing_is_believed(cache: PageCache, redis: Redis, clock: Clock) -> None:
+    """No projector has vouched for the cache: it is passed by, and not filled."""
+    assert await cache.find("digest", SCOPES) == (None, None)
+    keeper = EpochKeeper(redis)
+    await keeper.begin()
+    await cache.keep(await place_of(cache), page(), [5, 3], clock())
+    await redis.delete(EPOCH_KEY)
+    assert await cache.find("digest", SCOPES) == (None, None)
+
+
+@pytest.mark.usefixtures("keeper")
+async def test_a_kept_page_is_found_again(cache: PageCache, clock: Clock) -> None:
+    """The first reader stores the page under the generations its snapshot saw; the next one has it."""
+    await cache.keep(await place_of(cache), page(), [5, 3], clock())
+    place, found = await cache.find("digest", SCOPES)
+    assert found == page()
+    assert place is not None
+    assert place.generation == 5
+
+
+async def test_a_raised_generation_discards_the_page(cache: PageCache, keeper: EpochKeeper, clock: Clock) -> None:
+    """A write discards the pages it can show on, and no others."""
+    await cache.keep(await place_of(cache), page(), [5, 3], clock())
+    await keeper.announce(["status:DELIVERED"], 6)
+    assert (await cache.find("digest", SCOPES))[1] == page()
+    await keeper.announce(["customer:7"], 7)
+    assert (await cache.find("digest", SCOPES))[1] is None
+
+
+async def test_a_slow_reader_fills_in_vain(cache: PageCache, keeper: EpochKeeper, clock: Clock) -> None:
+    """A page from before the write, stored after it, stands under a generation that nobody asks for."""
+    slow = await place_of(cache)
+    await keeper.announce(SCOPES, 8)
+    await cache.keep(slow, page(batch=5), [5, 3], clock())
+    place, found = await cache.find("digest", SCOPES)
+    assert found is None
+    assert place is not None
+    assert place.generation == 8
+
+
+async def test_a_generation_is_never_lowered(keeper: EpochKeeper, redis: Redis) -> None:
+    """An announcement that comes late, from a slow process, changes nothing."""
+    await keeper.announce(["all"], 9)
+    await keeper.announce(["all"], 4)
+    assert (await redis.get(generation_key("all")) or b"")[-2:] == b":9"
+
+
+async def test_an_emptied_redis_forgets_safely(
+    cache: PageCache, keeper: EpochKeeper, redis: Redis, clock: Clock
+) -> None:
+    """After a flush the keeper begins another epoch, and a fill begun in the old one isn't believed in it."""
+    slow = await place_of(cache)
+    await keeper.announce(SCOPES, 8)
+    await redis.flushdb()
+    await keeper.renew()
+    await cache.keep(slow, page(batch=5), [5, 3], clock())
+    place, found = await cache.find("digest", SCOPES)
+    assert found is None
+    assert place is not None
+    assert place.generation is None
+
+
+async def test_an_announcement_that_failed_ends_the_epoch(cache: PageCache, redis: Redis, clock: Clock) -> None:
+    """Copies that missed a batch are never believed again, though Redis comes back with all of them."""
+    away = Redis.from_url("redis://127.0.0.1:1/0")
+    keeper = EpochKeeper(redis)
+    await keeper.begin()
+    await cache.keep(await place_of(cache), page(), [5, 3], clock())
+    keeper._redis = away  # noqa: SLF001 (the same keeper, its Redis gone)
+    await keeper.announce(SCOPES, 6)
+    keeper._redis = redis  # noqa: SLF001
+    await keeper.renew()
+    assert (await cache.find("digest", SCOPES))[1] is None
+    await away.aclose()
+
+
+async def test_a_keeper_that_lost_the_lead_renews_nothing(redis: Redis) -> None:
+    """The old leader's heartbeat doesn't lengthen the new leader's epoch under its own name."""
+    old, new = EpochKeeper(redis), EpochKeeper(redis)
+    await old.begin()
+    await new.begin()
+    epoch = await redis.get(EPOCH_KEY)
+    await new.renew()
+    assert await redis.get(EPOCH_KEY) == epoch
+
+
+@pytest.mark.usefixtures("keeper")
+async def test_a_page_lives_no_longer_than_it_is_true(cache: PageCache, redis: Redis, clock: Clock) -> None:
+    """Its life in Redis ends when time changes it, in milliseconds; a page already past that isn't kept."""
+    place = await place_of(cache)
+    await cache.keep(place, page(expires_at=clock() + timedelta(seconds=2)), [5, 3], clock())
+    keys = [key async for key in redis.scan_iter("*:page:*")]
+    assert 0 < await redis.pttl(keys[0]) <= 2000
+    await redis.delete(*keys)
+    await cache.keep(place, page(expires_at=clock()), [5, 3], clock())
+    assert [key async for key in redis.scan_iter("*:page:*")] == []
+
+
+async def test_redis_away_is_a_cache_with_nothing_in_it(clock: Clock) -> None:
+    """No error reaches a reader, whatever Redis does."""
+    async with Redis.from_url("redis://127.0.0.1:1/0") as away:
+        cache = PageCache(away, ttl=30)
+        assert await cache.find("digest", SCOPES) == (None, None)
+        await cache.keep(Place("digest", "epoch", SCOPES, 5), page(), [5, 3], clock())
+
+
+def test_at_exactly_its_instant_a_page_still_holds(clock: Clock) -> None:
+    """At next_fee_at the old fee holds, and a microsecond later it doesn't."""
+    shown = page(expires_at=clock())
+    assert shown.is_current(clock())
+    assert not shown.is_current(clock.advance(microseconds=1))
