@@ -21,6 +21,7 @@ from typing import TypeVar, cast
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from db.consistency import Checkpoint
 from infra import logs, metrics
 
 log = logs.get("page_cache")
@@ -38,6 +39,9 @@ PATIENCE = 0.25
 """Seconds that a reader waits for Redis; then, and for as long as BREAK says, pages come from PostgreSQL alone."""
 
 BREAK = 1.0
+
+FORGOTTEN = 3600
+"""Seconds after which Redis may forget what was said of a scope; no page lives that long."""
 
 RENEW = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
@@ -62,11 +66,11 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A finished answer: its bytes, the batch its own snapshot saw, and the instant at which time changes it."""
+    """A finished answer: its bytes, the checkpoint its own snapshot saw, and the instant at which time changes it."""
 
     body: bytes
     etag: str
-    batch: int
+    checkpoint: Checkpoint
     expires_at: datetime | None
 
     def is_current(self, now: datetime) -> bool:
@@ -82,6 +86,7 @@ class Place:
     epoch: str
     scopes: tuple[str, ...]
     generation: int | None
+    discards: str
 
 
 def generation_key(scope: str) -> str:
@@ -89,20 +94,26 @@ def generation_key(scope: str) -> str:
     return f"{PREFIX}:generation:{scope}"
 
 
-def _page_key(digest: str, epoch: str, generation: int) -> str:
-    return f"{PREFIX}:page:{epoch}:{generation}:{digest}"
+def discards_key(scope: str) -> str:
+    """Name the count of how often somebody discarded a scope's pages by hand."""
+    return f"{PREFIX}:discards:{scope}"
+
+
+def _page_key(place: Place, generation: int) -> str:
+    return f"{PREFIX}:page:{place.epoch}:{generation}:{place.discards}:{place.digest}"
 
 
 def _pack(page: Page) -> bytes:
-    head = {"etag": page.etag, "batch": page.batch, "expires_at": page.expires_at and page.expires_at.isoformat()}
-    return json.dumps(head).encode() + b"\n" + page.body
+    at = page.checkpoint
+    expires_at = page.expires_at and page.expires_at.isoformat()
+    return json.dumps([page.etag, at.incarnation, at.batch, at.snapshot, expires_at]).encode() + b"\n" + page.body
 
 
 def _unpack(packed: bytes) -> Page:
     head, _, body = packed.partition(b"\n")
-    fields = json.loads(head)
-    expires_at = fields["expires_at"]
-    return Page(body, fields["etag"], fields["batch"], datetime.fromisoformat(expires_at) if expires_at else None)
+    etag, incarnation, batch, snapshot, expires_at = json.loads(head)
+    checkpoint = Checkpoint(incarnation, batch, snapshot)
+    return Page(body, etag, checkpoint, datetime.fromisoformat(expires_at) if expires_at else None)
 
 
 class PageCache:
@@ -115,18 +126,19 @@ class PageCache:
 
     async def find(self, digest: str, scopes: Sequence[str]) -> tuple[Place | None, Page | None]:
         """Look a page up; no place at all means that the cache can't be trusted now, and must not be filled."""
-        known = cast(
-            "list[bytes | None] | None", await self._ask(self._redis.mget([EPOCH_KEY, *map(generation_key, scopes)]))
-        )
+        keys = [EPOCH_KEY, *map(generation_key, scopes), *map(discards_key, scopes)]
+        known = cast("list[bytes | None] | None", await self._ask(self._redis.mget(keys)))
         if not known or known[0] is None:
             return None, None
         epoch = known[0].decode()
-        generations = [self._batch_of(value, epoch) for value in known[1:]]
+        generations = [self._batch_of(value, epoch) for value in known[1 : len(scopes) + 1]]
+        discards = ".".join((value or b"0").decode() for value in known[len(scopes) + 1 :])
         if None in generations:
-            return Place(digest, epoch, tuple(scopes), None), None
+            return Place(digest, epoch, tuple(scopes), None, discards), None
         generation = max(cast("list[int]", generations))
-        packed = cast("bytes | None", await self._ask(self._redis.get(_page_key(digest, epoch, generation))))
-        return Place(digest, epoch, tuple(scopes), generation), _unpack(packed) if packed else None
+        place = Place(digest, epoch, tuple(scopes), generation, discards)
+        packed = cast("bytes | None", await self._ask(self._redis.get(_page_key(place, generation))))
+        return place, _unpack(packed) if packed else None
 
     async def keep(self, place: Place, page: Page, generations: Sequence[int], now: datetime) -> None:
         """Store a page under the generations of its scopes that its own snapshot saw in PostgreSQL."""
@@ -139,7 +151,7 @@ class PageCache:
             await self._ask(
                 raise_generations(self._redis, place.epoch, dict(zip(place.scopes, generations, strict=True)))
             )
-        key = _page_key(place.digest, place.epoch, max(generations))
+        key = _page_key(place, max(generations))
         await self._ask(self._redis.set(key, _pack(page), px=max(1, int(seconds * 1000))))
 
     async def _ask(self, call: Awaitable[Answer]) -> Answer | None:
@@ -160,6 +172,18 @@ class PageCache:
     def _batch_of(value: bytes | None, epoch: str) -> int | None:
         of_epoch, _, batch = (value or b"").decode().partition(":")
         return int(batch) if of_epoch == epoch else None
+
+
+async def discard(redis: Redis, scopes: Iterable[str]) -> None:
+    """Discard the scopes' pages, though nothing changed; one that is being filled meanwhile isn't found either."""
+    for scope in scopes:
+        await redis.incr(discards_key(scope))
+        await redis.expire(discards_key(scope), FORGOTTEN)
+
+
+async def discard_everything(redis: Redis) -> None:
+    """End the epoch, and with it all belief in every page; the leading projector begins another."""
+    await redis.delete(EPOCH_KEY)
 
 
 async def raise_generations(redis: Redis, epoch: str, generations: Mapping[str, int]) -> bool:

@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 import pytest
 from redis.asyncio import Redis
 
-from db.page_cache import EPOCH_KEY, EpochKeeper, Page, PageCache, Place, generation_key
+from db.consistency import Checkpoint
+from db.page_cache import EPOCH_KEY, EpochKeeper, Page, PageCache, Place, discard, generation_key
 from tests.support import Clock
 
 SCOPES = ("status:RECEIVED", "customer:7")
@@ -33,7 +34,7 @@ async def keeper(redis: Redis) -> EpochKeeper:
 
 
 def page(batch: int = 5, expires_at: datetime | None = None) -> Page:
-    return Page(b'{"items": []}', '"tag"', batch, expires_at)
+    return Page(b'{"items": []}', '"tag"', Checkpoint("life", batch, "10:12:11"), expires_at)
 
 
 async def place_of(cache: PageCache) -> Place:
@@ -83,6 +84,18 @@ async def test_a_slow_reader_fills_in_vain(cache: PageCache, keeper: EpochKeeper
     assert found is None
     assert place is not None
     assert place.generation == 8
+
+
+async def test_pages_are_discarded_by_hand(cache: PageCache, keeper: EpochKeeper, redis: Redis, clock: Clock) -> None:
+    """What somebody discards is not found again, not even when a reader of before fills it in."""
+    await keeper.announce(SCOPES, 5)
+    slow = await place_of(cache)
+    await cache.keep(slow, page(), [5, 3], clock())
+    await discard(redis, ["status:DELIVERED"])
+    assert (await cache.find("digest", SCOPES))[1] == page()
+    await discard(redis, ["customer:7"])
+    await cache.keep(slow, page(), [5, 3], clock())
+    assert (await cache.find("digest", SCOPES))[1] is None
 
 
 async def test_a_generation_is_never_lowered(keeper: EpochKeeper, redis: Redis) -> None:
@@ -148,7 +161,7 @@ async def test_redis_away_is_a_cache_with_nothing_in_it(clock: Clock) -> None:
     async with Redis.from_url("redis://127.0.0.1:1/0") as away:
         cache = PageCache(away, ttl=30)
         assert await cache.find("digest", SCOPES) == (None, None)
-        await cache.keep(Place("digest", "epoch", SCOPES, 5), page(), [5, 3], clock())
+        await cache.keep(Place("digest", "epoch", SCOPES, 5, "0.0"), page(), [5, 3], clock())
 
 
 def test_at_exactly_its_instant_a_page_still_holds(clock: Clock) -> None:
