@@ -29,3 +29,8 @@ PROJECTION_LEADER = Gauge("paqueteria_projection_leader", "1 in the process that
 VIEW_REFRESH_SECONDS = Histogram(
     "paqueteria_view_refresh_duration_seconds", "Time of one REFRESH CONCURRENTLY", ["view"]
 )
+JOBS = Counter(
+    "paqueteria_scheduled_jobs_not_done_total",
+    "Scheduled runs that failed, were missed or overlapped",
+    ["job", "outcome"],
+)

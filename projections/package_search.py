@@ -1,0 +1,17 @@
+"""The words a package is found by; a row is written only when its words change, since their index is dear."""
+
+import uuid
+from collections.abc import Collection
+
+from db.pools import Connection
+
+UPSERT = """
+INSERT INTO package_search AS s (package_id, announced_at, text)
+SELECT package_id, announced_at, text FROM package_search_source WHERE package_id = ANY(%(package_ids)s)
+ON CONFLICT (package_id) DO UPDATE SET text = excluded.text WHERE s.text <> excluded.text
+"""
+
+
+async def project(conn: Connection, package_ids: Collection[uuid.UUID]) -> None:
+    """Derive these packages' words again."""
+    await conn.execute(UPSERT, {"package_ids": list(package_ids)})

@@ -1,0 +1,129 @@
+"""The process that projects: of several, one leads, which alone projects, vouches for the cache, runs the schedule."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import psycopg
+from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED, JobExecutionEvent
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from db import change_log
+from db.connections import make_redis
+from db.page_cache import HEARTBEAT, EpochKeeper
+from db.pools import Connection, connect
+from infra import logs, metrics
+from infra.clock import Clock, system_clock
+from infra.settings import Settings
+from infra.tasks import running
+from projections.batch_changes import forget_batch_changes
+from projections.projector import Fenced, count_lag, open_projector, project_pending
+from projections.refresh import refresh_views
+
+log = logs.get("projections")
+
+POLL = 0.05
+"""Seconds between looks at the log when nobody signals: a lost signal costs this much."""
+
+STAND_BY = 0.25
+"""Seconds between a standby's tries to take the lead, and before a leader that failed tries again."""
+
+LEAD = "SELECT pg_try_advisory_lock(hashtextextended('paqueteria.project', 0))"
+
+LAG_EVERY = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Work that is due every so many seconds, on a connection of its own, given the time."""
+
+    name: str
+    seconds: float
+    run: Callable[[Connection, datetime], Awaitable[object]]
+
+
+async def run(settings: Settings, clock: Clock = system_clock, jobs: Sequence[Job] = ()) -> None:
+    """Stand by, lead, and stand by again after a failure, until cancelled."""
+    metrics.PROJECTION_LEADER.set(0)
+    async with make_redis(settings) as redis:
+        while True:
+            try:
+                await _lead(settings, clock, EpochKeeper(redis), jobs)
+            except* (psycopg.Error, OSError) as failures:
+                log.warning("lead_lost", errors=[repr(error) for error in failures.exceptions])
+            metrics.PROJECTION_LEADER.set(0)
+            await asyncio.sleep(STAND_BY)
+
+
+async def _lead(settings: Settings, clock: Clock, keeper: EpochKeeper, jobs: Sequence[Job]) -> None:
+    """Take the lead once it is free, and keep it until something fails."""
+    async with (
+        await connect(settings.postgres_dsn, "leader") as lock,
+        await open_projector(settings.postgres_dsn) as conn,
+        await connect(settings.postgres_dsn, "projector wake-up") as wake_up,
+    ):
+        await _take_lead(lock)
+        log.info("leading")
+        metrics.PROJECTION_LEADER.set(1)
+        await keeper.renew()
+        async with running(_keep_lease(lock, keeper), _keep_schedule(settings, clock, jobs)):
+            await wake_up.execute(f"LISTEN {change_log.CHANNEL}".encode())
+            while True:
+                try:
+                    await project_pending(conn, keeper, clock)
+                except Fenced:  # a rebuild or a repair moved the checkpoint, and the lead is still ours
+                    log.info("fenced")
+                async for _ in wake_up.notifies(timeout=POLL, stop_after=1):
+                    pass
+
+
+async def _take_lead(lock: Connection) -> None:
+    while True:
+        row = await (await lock.execute(LEAD)).fetchone()
+        if row is not None and row[0]:
+            return
+        await asyncio.sleep(STAND_BY)
+
+
+async def _keep_lease(lock: Connection, keeper: EpochKeeper) -> None:
+    """Vouch for the cache while the lead is really ours: the connection that holds its lock answers."""
+    looked = 0.0
+    while True:
+        await lock.execute("SELECT 1")
+        await keeper.renew()
+        if time.monotonic() - looked > LAG_EVERY:
+            looked = time.monotonic()
+            metrics.PROJECTION_LAG.set(await count_lag(lock))
+        await asyncio.sleep(HEARTBEAT)
+
+
+async def _keep_schedule(settings: Settings, clock: Clock, jobs: Sequence[Job]) -> None:
+    refresh = Job("refresh_views", settings.fees_refresh_seconds, refresh_views)
+    forget = Job("forget_batch_changes", 60, forget_batch_changes)
+    scheduler = AsyncIOScheduler(
+        timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": 30}
+    )
+    scheduler.add_listener(_report, EVENT_JOB_ERROR | EVENT_JOB_MISSED | EVENT_JOB_MAX_INSTANCES)
+    for job in (refresh, forget, *jobs):  # the first run is at once: a new leader doesn't wait a whole interval
+        scheduler.add_job(
+            _run_job, "interval", (settings, clock, job), seconds=job.seconds, id=job.name, next_run_time=system_clock()
+        )
+    scheduler.start()
+    try:
+        await asyncio.Event().wait()
+    finally:
+        scheduler.shutdown(wait=False)
+
+
+async def _run_job(settings: Settings, clock: Clock, job: Job) -> None:
+    async with await connect(settings.postgres_dsn, f"job {job.name}") as conn:
+        await job.run(conn, clock())
+
+
+def _report(event: JobExecutionEvent) -> None:
+    """A run that failed or didn't happen is seen: in the log, and in the metric by job and outcome."""
+    outcome = {EVENT_JOB_ERROR: "failed", EVENT_JOB_MISSED: "missed"}.get(event.code, "overlapping")
+    metrics.JOBS.labels(event.job_id, outcome).inc()
+    log.error("job_not_done", job=event.job_id, outcome=outcome, error=repr(getattr(event, "exception", None)))

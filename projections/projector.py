@@ -1,0 +1,208 @@
+"""The projector: reads what has committed since its checkpoint, derives what that makes dirty, moves the checkpoint.
+
+A batch is the change log's rows that are visible in the snapshot now and were not in the checkpoint's. A cursor over
+positions would lose rows, since commits don't come in the order of positions; two snapshots lose none, and don't wait
+for a transaction that stays open. Reading, deriving and moving the checkpoint are one REPEATABLE READ transaction:
+under READ COMMITTED each statement would see more than the checkpoint then says.
+"""
+
+import time
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+
+import psycopg
+from psycopg import IsolationLevel
+from redis.asyncio import Redis
+
+from db import consistency
+from db.page_cache import EpochKeeper
+from db.pools import Connection, connect
+from infra import logs, metrics
+from infra.clock import Clock, system_clock
+from projections import (
+    batch_changes,
+    customer_listing,
+    package_counts,
+    package_listing,
+    package_search,
+    page_generations,
+    payment_listing,
+)
+from projections.snapshot import Snapshot
+
+log = logs.get("projector")
+
+LARGEST_BATCH = 5000
+"""Log rows; a single transaction of more is still one batch."""
+
+QUIET_TRANSACTIONS = 1000
+"""Transactions without a change after which the checkpoint moves all the same, so that no scan begins far back."""
+
+READ_CHECKPOINT = """
+SELECT batch, snapshot::text, pg_current_snapshot()::text FROM projection_checkpoint WHERE name = 'listing'
+"""
+
+# The bounds are scalar subqueries: known before the scan, they let it use the index on xid. Joined, it reads the log.
+READ_CHANGES = """
+SELECT xid::text::bigint, package_id, customer_id, at FROM change_log
+WHERE xid >= (SELECT pg_snapshot_xmin(snapshot) FROM projection_checkpoint WHERE name = 'listing')
+  AND xid < (SELECT pg_snapshot_xmax(pg_current_snapshot()))
+  AND NOT pg_visible_in_snapshot(xid, (SELECT snapshot FROM projection_checkpoint WHERE name = 'listing'))
+ORDER BY xid
+LIMIT %(limit)s
+"""
+
+PACKAGES_OF_CUSTOMERS = "SELECT package_id FROM packages WHERE customer_id = ANY(%(customer_ids)s)"
+
+MOVE_CHECKPOINT = """
+UPDATE projection_checkpoint SET snapshot = %(snapshot)s::pg_snapshot, batch = %(batch)s, at = %(at)s
+WHERE name = 'listing' AND batch = %(old_batch)s
+"""
+
+COUNT_LAG = """
+SELECT count(*) FROM change_log
+WHERE xid >= (SELECT pg_snapshot_xmin(snapshot) FROM projection_checkpoint WHERE name = 'listing')
+  AND NOT pg_visible_in_snapshot(xid, (SELECT snapshot FROM projection_checkpoint WHERE name = 'listing'))
+"""
+
+
+class Fenced(Exception):
+    """Somebody else moved the checkpoint: what was derived here is thrown away with its transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The keys that one log row makes dirty."""
+
+    xid: int
+    package_id: uuid.UUID | None
+    customer_id: uuid.UUID | None
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one transaction of the projector took in; `number` is the old one when there was nothing to show."""
+
+    number: int
+    changes: int
+    scopes: frozenset[str]
+    is_last: bool
+
+
+async def read_changes(conn: Connection, limit: int) -> tuple[list[Change], int | None]:
+    """Read whole transactions, about `limit` rows of them, and the first transaction left out (None: all was read)."""
+    rows = await (await conn.execute(READ_CHANGES, {"limit": limit + 1})).fetchall()
+    changes = [Change(*row) for row in rows]
+    if len(changes) <= limit:
+        return changes, None
+    end = changes[-1].xid
+    if end == changes[0].xid:  # one transaction larger than a batch: it is taken whole
+        return await _read_one(conn, end), end + 1
+    return [change for change in changes if change.xid < end], end
+
+
+async def _read_one(conn: Connection, xid: int) -> list[Change]:
+    rows = await conn.execute(
+        "SELECT xid::text::bigint, package_id, customer_id, at FROM change_log WHERE xid = %(xid)s::text::xid8",
+        {"xid": str(xid)},
+    )
+    return [Change(*row) for row in await rows.fetchall()]
+
+
+async def project_batch(conn: Connection, clock: Clock, *, largest: int = LARGEST_BATCH) -> Batch:
+    """Take in the next batch in one transaction. Raises Fenced, or a database error; either changes nothing."""
+    try:
+        async with conn.transaction():
+            return await _project(conn, clock, largest)
+    except psycopg.errors.SerializationFailure as error:
+        raise Fenced from error
+
+
+async def _project(conn: Connection, clock: Clock, largest: int) -> Batch:
+    row = await (await conn.execute(READ_CHECKPOINT)).fetchone()
+    if row is None:
+        raise Fenced
+    old_batch, stored, current = row
+    changes, end = await read_changes(conn, largest)
+    if not changes and Snapshot.parse(current).xmax - Snapshot.parse(stored).xmax < QUIET_TRANSACTIONS:
+        return Batch(old_batch, 0, frozenset(), is_last=True)
+    snapshot = Snapshot.parse(stored).advanced(Snapshot.parse(current), end)
+    number = old_batch + 1 if changes else old_batch
+    scopes = await _derive(conn, changes, number, clock()) if changes else frozenset[str]()
+    moved = await conn.execute(
+        MOVE_CHECKPOINT, {"snapshot": str(snapshot), "batch": number, "old_batch": old_batch, "at": clock()}
+    )
+    if moved.rowcount != 1:
+        raise Fenced
+    return Batch(number, len(changes), scopes, is_last=end is None)
+
+
+async def _derive(conn: Connection, changes: list[Change], batch: int, at: datetime) -> frozenset[str]:
+    package_ids = {change.package_id for change in changes if change.package_id is not None}
+    customer_ids = {change.customer_id for change in changes if change.customer_id is not None}
+    whole = [change.customer_id for change in changes if change.package_id is None and change.customer_id is not None]
+    if whole:
+        rows = await conn.execute(PACKAGES_OF_CUSTOMERS, {"customer_ids": whole})
+        package_ids |= {package_id for (package_id,) in await rows.fetchall()}
+    scopes = await derive(conn, package_ids, customer_ids)
+    if any(change.package_id is None and change.customer_id is None for change in changes):
+        scopes |= {"reference"}
+    await page_generations.project(conn, scopes, batch)
+    if package_ids:
+        await batch_changes.project(conn, package_ids, batch, at)
+    return frozenset(scopes)
+
+
+async def derive(conn: Connection, package_ids: set[uuid.UUID], customer_ids: set[uuid.UUID]) -> set[str]:
+    """Derive the read models of these keys again and name the scopes whose pages that changes."""
+    moved: list[package_listing.Moved] = []
+    if package_ids:
+        moved = await package_listing.project(conn, package_ids)
+        await package_search.project(conn, package_ids)
+        await payment_listing.project(conn, package_ids)
+        await package_counts.project(conn, moved)
+    if customer_ids:
+        await customer_listing.project(conn, customer_ids)
+    return page_generations.scopes_of(moved, customer_ids, reference=False)
+
+
+async def count_lag(conn: Connection) -> int:
+    """Count the committed log rows that no batch has read: against the log's true end, not against what was read."""
+    row = await (await conn.execute(COUNT_LAG)).fetchone()
+    return int(row[0]) if row else 0
+
+
+async def announce(conn: Connection, keeper: EpochKeeper, batch: Batch) -> None:
+    """Tell the cache and the waiting readers of a batch that has committed."""
+    await keeper.announce(batch.scopes, batch.number)
+    await conn.execute("SELECT pg_notify(%s, %s)", (consistency.CHANNEL, str(batch.number)))
+
+
+async def project_pending(
+    conn: Connection, keeper: EpochKeeper, clock: Clock = system_clock, *, largest: int = LARGEST_BATCH
+) -> None:
+    """Take in all that has committed by now, batch by batch, and announce each."""
+    while True:
+        started = time.perf_counter()
+        batch = await project_batch(conn, clock, largest=largest)
+        if batch.changes:
+            metrics.PROJECTION_BATCH_SECONDS.observe(time.perf_counter() - started)
+            metrics.PROJECTED_CHANGES.inc(batch.changes)
+            await announce(conn, keeper, batch)
+        if batch.is_last:
+            return
+
+
+async def open_projector(dsn: str, name: str = "projector") -> Connection:
+    """Open a connection on which every transaction is one snapshot."""
+    conn = await connect(dsn, name)
+    await conn.set_isolation_level(IsolationLevel.REPEATABLE_READ)
+    return conn
+
+
+async def catch_up(dsn: str, redis: Redis, clock: Clock = system_clock) -> None:
+    """Take in all that has committed by now, without being the leader; for one-off work beside a standing service."""
+    async with await open_projector(dsn, "catch-up") as conn:
+        await project_pending(conn, EpochKeeper(redis), clock)
