@@ -1,0 +1,276 @@
+"""Given what has committed, when a batch is projected, then the read models are exactly that."""
+
+import asyncio
+
+import psycopg
+import pytest
+from redis.asyncio import Redis
+
+from db.page_cache import EpochKeeper, generation_key
+from db.pools import Connection
+from projections import projector as projector_module
+from projections.projector import READ_CHANGES, Fenced, count_lag, open_projector, project_batch, project_pending
+from tests.projections.conftest import Shop
+from tests.support import Clock
+
+pytestmark = pytest.mark.anyio
+
+BOTH_WAYS = """
+SELECT (SELECT count(*) FROM (TABLE package_listing_source EXCEPT TABLE package_listing) AS missing)
+     + (SELECT count(*) FROM (TABLE package_listing EXCEPT TABLE package_listing_source) AS wrong)
+"""
+
+TRUE_COUNTS = """
+SELECT coalesce(sum(abs(coalesce(c.count, 0) - coalesce(t.count, 0))), 0)
+FROM package_counts AS c
+FULL JOIN (
+    SELECT s.code AS site, p.status, count(*) FROM packages AS p JOIN sites AS s USING (site_id) GROUP BY 1, 2) AS t
+USING (site, status)
+"""
+
+
+def assert_equal_sides(shop: Shop) -> None:
+    assert shop.value(BOTH_WAYS) == 0
+    assert shop.value(TRUE_COUNTS) == 0
+
+
+async def test_a_package_lives_through_the_listing(shop: Shop, projector: Connection, clock: Clock) -> None:
+    """Each step shows, with its frozen fee in the end, and the counts move with it."""
+    package_id = shop.announce()
+    assert (await project_batch(projector, clock)).changes == 1
+    assert shop.all("SELECT status, total, paid, customer_name FROM package_listing") == [
+        {"status": "ANNOUNCED", "total": 1500, "paid": 0, "customer_name": "Ana Peña"}
+    ]
+    shop.receive(package_id)
+    await project_batch(projector, clock)
+    assert shop.all("SELECT status, position, total FROM package_listing") == [
+        {"status": "RECEIVED", "position": "00", "total": None}
+    ]
+    clock.advance(hours=24, seconds=1)
+    shop.deliver(package_id)
+    await project_batch(projector, clock)
+    assert shop.all("SELECT status, position, storage_days, total, paid FROM package_listing") == [
+        {"status": "DELIVERED", "position": None, "storage_days": 1, "total": 2500, "paid": 2500}
+    ]
+    assert shop.all("SELECT method, amount FROM payment_listing") == [{"method": "CASH", "amount": 2500}]
+    assert shop.all("SELECT status, count FROM package_counts WHERE count > 0") == [{"status": "DELIVERED", "count": 1}]
+    assert_equal_sides(shop)
+
+
+async def test_an_earlier_transaction_that_commits_later_is_not_lost(
+    shop: Shop, second_shop: Shop, projector: Connection, clock: Clock
+) -> None:
+    """Positions and ids are given before the commit, so that a cursor over them would pass the slow one by."""
+    with shop.conn.transaction():
+        slow = shop.announce(phone="+573001111111")
+        fast = second_shop.announce(phone="+573002222222")
+        await project_batch(projector, clock)
+        assert [row["package_id"] for row in second_shop.all("SELECT package_id FROM package_listing")] == [fast]
+    await project_batch(projector, clock)
+    assert {row["package_id"] for row in shop.all("SELECT package_id FROM package_listing")} == {slow, fast}
+
+
+async def test_a_cursor_would_lose_it(
+    shop: Shop, second_shop: Shop, projector: Connection, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mutant that reads past the highest position it has seen fails the same scenario."""
+    last = 0
+
+    async def by_cursor(conn: Connection, _limit: int) -> tuple[list[projector_module.Change], int | None]:
+        nonlocal last
+        rows = await (
+            await conn.execute(
+                "SELECT xid::text::bigint, package_id, customer_id, at, position FROM change_log WHERE position > %s",
+                (last,),
+            )
+        ).fetchall()
+        last = max((row[4] for row in rows), default=last)
+        return [projector_module.Change(*row[:4]) for row in rows], None
+
+    monkeypatch.setattr(projector_module, "read_changes", by_cursor)
+    with shop.conn.transaction():
+        slow = shop.announce(phone="+573001111111")
+        second_shop.announce(phone="+573002222222")
+        await project_batch(projector, clock)
+    await project_batch(projector, clock)
+    assert slow not in {row["package_id"] for row in shop.all("SELECT package_id FROM package_listing")}
+
+
+async def test_an_open_transaction_holds_nobody_up(
+    shop: Shop, second_shop: Shop, projector: Connection, clock: Clock
+) -> None:
+    """A write transaction that stays open delays its own change alone."""
+    with shop.conn.transaction():
+        shop.announce(phone="+573001111111")
+        for number in range(5):
+            second_shop.announce(phone=f"+57300222222{number}")
+            assert (await project_batch(projector, clock)).changes == 1
+    assert (await project_batch(projector, clock)).changes == 1
+    assert_equal_sides(shop)
+
+
+async def test_a_rolled_back_command_never_shows(shop: Shop, projector: Connection, clock: Clock) -> None:
+    """What didn't commit is in no snapshot."""
+    with shop.conn.transaction() as transaction:
+        shop.announce()
+        raise psycopg.Rollback(transaction)
+    assert (await project_batch(projector, clock)).changes == 0
+    assert shop.value("SELECT count(*) FROM package_listing") == 0
+
+
+async def test_two_projectors_never_apply_one_batch(database: str, shop: Shop, clock: Clock) -> None:
+    """One that was frozen between reading and moving the checkpoint is fenced off when it wakes."""
+    shop.announce()
+    async with await open_projector(database) as frozen, await open_projector(database) as other:
+        async with frozen.transaction(force_rollback=True):
+            await frozen.execute("SELECT count(*) FROM change_log")
+            await project_batch(other, clock)
+            with pytest.raises(Fenced):
+                await project_batch(frozen, clock)
+        assert (await project_batch(frozen, clock)).changes == 0
+    assert shop.value("SELECT sum(count) FROM package_counts") == 1
+    assert shop.value("SELECT batch FROM projection_checkpoint") == 2
+
+
+async def test_a_batch_is_bounded_and_the_rest_follows(shop: Shop, projector: Connection, clock: Clock) -> None:
+    """A long backlog is taken in part by part, and no part says that the whole is in."""
+    shop.conn.autocommit = True
+    for number in range(10):
+        shop.announce(phone=f"+57300333333{number}")
+    last_xid = shop.value("SELECT max(xid::text::bigint) FROM change_log")
+    shows_last = f"SELECT pg_visible_in_snapshot('{last_xid}', snapshot) FROM projection_checkpoint"
+    seen = 0
+    while not (batch := await project_batch(projector, clock, largest=3)).is_last:
+        assert 0 < batch.changes <= 3
+        assert shop.value(shows_last) is False
+        seen += batch.changes
+    assert seen + batch.changes == 10
+    assert shop.value(shows_last) is True
+    assert_equal_sides(shop)
+
+
+async def test_a_transaction_larger_than_a_batch_is_taken_whole(
+    shop: Shop, projector: Connection, clock: Clock
+) -> None:
+    """One command of a thousand parcels shows at once or not at all."""
+    with shop.conn.transaction():
+        for number in range(7):
+            shop.announce(phone=f"+57300333333{number}")
+    after = shop.announce(phone="+573004444444")
+    assert (await project_batch(projector, clock, largest=3)).changes == 7
+    assert (await project_batch(projector, clock, largest=3)).changes == 1
+    assert shop.value(f"SELECT count(*) FROM package_listing WHERE package_id = '{after}'") == 1
+
+
+async def test_changes_out_of_order_end_on_the_last_state(shop: Shop, projector: Connection, clock: Clock) -> None:
+    """The log may say version 3 before version 2: the row is derived again, not folded from what the log says."""
+    package_id = shop.announce()
+    with shop.conn.transaction():
+        shop.receive(package_id)
+        shop.conn.execute("UPDATE packages SET version = 9 WHERE package_id = %s", (package_id,))
+        for version in (9, 2):
+            shop.conn.execute(
+                "INSERT INTO change_log (package_id, type, version, at) VALUES (%s, 'PackageReceived', %s, now())",
+                (package_id, version),
+            )
+    await project_batch(projector, clock)
+    assert shop.all("SELECT version, status FROM package_listing") == [{"version": 9, "status": "RECEIVED"}]
+
+
+async def test_a_customers_change_shows_on_all_their_packages(shop: Shop, projector: Connection, clock: Clock) -> None:
+    """One log row names the customer, and every row and word of theirs is derived again; others' are left alone."""
+    mine = [shop.announce() for _ in range(3)]
+    shop.announce(name="Luis Ñáñez", phone="+573009999999")
+    await project_batch(projector, clock)
+    shop.rename("+573001234567", "Zoë Ibáñez")
+    batch = await project_batch(projector, clock)
+    named = shop.all("SELECT package_id FROM package_listing WHERE customer_name = 'Zoë Ibáñez'")
+    assert {row["package_id"] for row in named} == set(mine)
+    assert shop.value("SELECT count(*) FROM package_search WHERE text LIKE '% zoe ibanez%'") == 3
+    assert shop.value("SELECT name FROM customer_listing WHERE phone = '+573001234567'") == "Zoë Ibáñez"
+    assert "customers" in batch.scopes
+
+
+async def test_a_batch_raises_the_scopes_it_changes(
+    shop: Shop, projector: Connection, redis: Redis, clock: Clock
+) -> None:
+    """The status that a parcel leaves, the one it comes to, its customer and the whole: no other page is discarded."""
+    package_id = shop.announce()
+    shop.receive(package_id)
+    customer = shop.value("SELECT customer_id FROM packages")
+    await project_batch(projector, clock)
+    shop.deliver(package_id)
+    keeper = EpochKeeper(redis)
+    await keeper.begin()
+    await project_pending(projector, keeper, clock)
+    batch = shop.value("SELECT batch FROM projection_checkpoint")
+    raised = shop.all(f"SELECT scope FROM page_generations WHERE batch = {batch}")
+    expected = {"all", "status:RECEIVED", "status:DELIVERED", f"customer:{customer}"}
+    assert {row["scope"] for row in raised} == expected
+    for scope in expected:
+        assert (await redis.get(generation_key(scope)) or b"")[-2:] == f":{batch}".encode()
+    assert await redis.get(generation_key("status:ANNOUNCED")) is None
+    assert shop.all(f"SELECT packages FROM batch_changes WHERE batch = {batch}") == [
+        {"packages": [{"package_id": str(package_id), "status": "DELIVERED", "version": 3}]}
+    ]
+
+
+async def test_the_lag_is_against_the_logs_true_end(shop: Shop, projector: Connection, clock: Clock) -> None:
+    """A projector that stands still shows as lag, however long ago it last looked."""
+    shop.announce()
+    assert await count_lag(projector) == 1
+    await project_batch(projector, clock)
+    assert await count_lag(projector) == 0
+
+
+async def test_quiet_transactions_move_the_checkpoint(shop: Shop, projector: Connection, clock: Clock) -> None:
+    """With nothing to show the batch stays, and the snapshot doesn't fall behind for ever."""
+    before = shop.value("SELECT snapshot::text FROM projection_checkpoint")
+    for _ in range(projector_module.QUIET_TRANSACTIONS + 1):
+        shop.conn.execute("SELECT pg_current_xact_id()")
+    assert (await project_batch(projector, clock)).changes == 0
+    assert shop.value("SELECT batch FROM projection_checkpoint") == 1
+    assert shop.value("SELECT snapshot::text FROM projection_checkpoint") != before
+
+
+async def test_a_batch_is_found_by_the_index_on_xid(shop: Shop, projector: Connection, clock: Clock) -> None:
+    """With 100,000 rows in the log, the next batch's scan begins at the checkpoint."""
+    for _ in range(10):
+        shop.conn.execute(
+            "INSERT INTO change_log (package_id, type, at) SELECT NULL, 'PackageAnnounced', now()"
+            " FROM generate_series(1, 10000)"
+        )
+    while not (await project_batch(projector, clock)).is_last:
+        pass
+    shop.conn.execute("ANALYZE change_log")
+    shop.announce()
+    plan = shop.conn.execute(f"EXPLAIN (ANALYZE, FORMAT TEXT) {READ_CHANGES}".encode(), {"limit": 5001}).fetchall()
+    text = "\n".join(line for (line,) in plan)
+    assert "Index Scan using change_log_xid" in text, text
+    assert "Seq Scan on change_log" not in text, text
+
+
+async def test_parcels_under_many_writers_all_show(database: str, clock: Clock) -> None:
+    """Eight clerks with slow commits and a projector beside them: all seen, none twice, both sides equal."""
+    shops = [Shop(database, clock) for _ in range(8)]
+
+    def work(shop: Shop, seed: int) -> None:
+        for number in range(10):
+            with shop.conn.transaction():
+                package_id = shop.announce(phone=f"+5730055{seed}{number:04d}")
+                shop.conn.execute("SELECT pg_sleep(%s)", (0.001 * ((seed * number) % 7),))
+            if seed == 0:
+                shop.receive(package_id)
+
+    clerks = asyncio.gather(*(asyncio.to_thread(work, shop, seed) for seed, shop in enumerate(shops)))
+    changes = 0
+    async with await open_projector(database) as conn:
+        while not clerks.done():
+            changes += (await project_batch(conn, clock)).changes
+            await asyncio.sleep(0)
+        await clerks
+        changes += (await project_batch(conn, clock)).changes
+    assert changes == 90
+    assert_equal_sides(shops[0])
+    for shop in shops:
+        shop.conn.close()
