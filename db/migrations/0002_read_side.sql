@@ -43,6 +43,15 @@ BEGIN ATOMIC
     SELECT lower(public.unaccent($1));
 END;
 
+-- A word that is searched for, as a LIKE pattern: of one or two letters the beginning of a word, else any part of one.
+CREATE FUNCTION search_pattern(word text) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT CASE WHEN length(plain) <= 2 THEN '% ' ELSE '%' END
+        || replace(replace(replace(plain, '\', '\\'), '%', '\%'), '_', '\_') || '%'
+    FROM searchable(word) AS plain;
+END;
+
 -- How two codes are compared: without spaces and dashes, in upper case.
 CREATE FUNCTION code_key(code text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -263,7 +272,8 @@ CREATE INDEX package_listing_received ON package_listing (received_at, package_i
 CREATE INDEX package_listing_days ON package_listing (received_at, package_id) WHERE status = 'RECEIVED';
 CREATE INDEX package_listing_owed ON package_listing (base_fee, daily_storage, received_at, package_id)
     WHERE status = 'RECEIVED';
-CREATE INDEX package_listing_position ON package_listing (code_key("position"), site) WHERE "position" IS NOT NULL;
+CREATE INDEX package_listing_position ON package_listing (code_key("position"), "position", site)
+    WHERE "position" IS NOT NULL;
 -- What a lookup finds exactly.
 CREATE INDEX package_listing_tracking_code ON package_listing (tracking_code);
 CREATE INDEX package_listing_guide ON package_listing (guide_key);

@@ -1,0 +1,282 @@
+"""The listing's statement for each shape that its parameters can have: each order walks an index of its own.
+
+The planner can't choose well for `%(x)s IS NULL OR …`, so a statement has only what was asked for. It is put together
+from the literal fragments below, once for each shape.
+"""
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from db.package_document import PACKAGE_DOCUMENT, PRICED
+from queries.sql import compose, stamped
+
+Sort = Literal["newest", "oldest", "owed", "days"]
+
+COUNTED = 10_000
+"""Matches that are counted one by one, and sorted where their own index has no order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the parameters are, without their values."""
+
+    sort: Sort
+    filters: frozenset[str]
+    words: int
+    in_storage: bool
+    is_continued: bool
+
+    @property
+    def is_counted_already(self) -> bool:
+        """Tell whether the projection keeps this count."""
+        return not self.words and self.filters <= {"statuses", "site"}
+
+    @property
+    def is_small(self) -> bool:
+        """Tell whether a filter leaves so few rows that they are best sorted."""
+        return bool(self.filters & {"customer_id", "position"})
+
+    @property
+    def is_walked_by_status(self) -> bool:
+        """Tell whether the index of this order begins with the status, and several statuses may be asked for."""
+        return not self.in_storage and bool(self.filters & {"statuses", "site"})
+
+
+CONDITIONS = {
+    "statuses": "l.status = ANY(%(statuses)s)",
+    "site": "l.site = %(site)s",
+    "customer_id": "l.customer_id = %(customer_id)s",
+    "position": """l."position" IS NOT NULL AND code_key(l."position") = code_key(%(position)s)""",
+    "received_from": "l.received_at >= %(received_from)s",
+    "received_to": "l.received_at < %(received_to)s",
+    "announced_from": "l.announced_at >= %(announced_from)s",
+    "announced_to": "l.announced_at < %(announced_to)s",
+    "received_before": "l.received_at < %(received_before)s",
+}
+
+ORDERS: dict[Sort, str] = {
+    "newest": "l.announced_at DESC, l.package_id DESC",
+    "oldest": "l.announced_at, l.package_id",
+    "owed": "fee.total DESC, l.received_at, l.package_id",
+    "days": "l.received_at, l.package_id",
+}
+
+KEYS: dict[Sort, str] = {
+    "newest": "json_build_array(instant(l.announced_at), l.package_id)",
+    "oldest": "json_build_array(instant(l.announced_at), l.package_id)",
+    "owed": "json_build_array(instant(l.received_at), l.package_id, fee.total)",
+    "days": "json_build_array(instant(l.received_at), l.package_id)",
+}
+
+AFTER: dict[Sort, str] = {
+    "newest": "(l.announced_at, l.package_id) < (%(after_at)s::timestamptz, %(after_id)s::uuid)",
+    "oldest": "(l.announced_at, l.package_id) > (%(after_at)s::timestamptz, %(after_id)s::uuid)",
+    "owed": """(fee.total < %(after_due)s OR (fee.total = %(after_due)s
+        AND (l.received_at, l.package_id) > (%(after_at)s::timestamptz, %(after_id)s::uuid)))""",
+    "days": "(l.received_at, l.package_id) > (%(after_at)s::timestamptz, %(after_id)s::uuid)",
+}
+
+STATEMENT = """
+WITH RECURSIVE {parts} page AS MATERIALIZED ({page})
+SELECT coalesce(json_agg({document} ORDER BY l.n) FILTER (WHERE l.n <= %(limit)s), '[]')::text AS body,
+       {expires_at} AS expires_at,
+       NULL AS etag,
+       coalesce(max(l.n) > %(limit)s, false) AS has_more,
+       max({key}::text) FILTER (WHERE l.n = %(limit)s) AS last_key,
+       ({count}) AS count
+FROM (SELECT l.*, row_number() OVER (ORDER BY {order}) AS n FROM page AS l {priced}) AS l {priced}
+"""
+
+WALK = "SELECT l.* FROM {source} WHERE {conditions} ORDER BY {order} LIMIT %(limit)s + 1"
+
+# One walk for each status, for an index that begins with the status has no order across several.
+WALK_BY_STATUS = """
+SELECT l.* FROM unnest(%(statuses)s::text[]) AS branch (status) CROSS JOIN LATERAL (
+    SELECT l.* FROM {source} WHERE l.status = branch.status AND {conditions} ORDER BY {order} LIMIT %(limit)s + 1
+) AS l ORDER BY {order} LIMIT %(limit)s + 1
+"""
+
+# What is owed falls as received_at rises, for parcels with the same fees. There are few such pairs of fees: each is
+# walked by its index, and the walks are merged. One row more than is shown of each tells when another could overtake.
+WALK_BY_FEES = """
+SELECT l.* FROM pairs {start} CROSS JOIN LATERAL (
+    SELECT l.* FROM {source} {priced}
+    WHERE l.base_fee = pairs.base_fee AND l.daily_storage = pairs.daily_storage AND {conditions}
+    ORDER BY l.received_at, l.package_id LIMIT %(limit)s + 1
+) AS l
+"""
+
+PAIRS = """
+pairs AS (
+    (SELECT base_fee, daily_storage FROM package_listing WHERE status = 'RECEIVED'
+     ORDER BY base_fee, daily_storage LIMIT 1)
+    UNION ALL
+    SELECT following.base_fee, following.daily_storage FROM pairs CROSS JOIN LATERAL (
+        SELECT l.base_fee, l.daily_storage FROM package_listing AS l
+        WHERE l.status = 'RECEIVED' AND (l.base_fee, l.daily_storage) > (pairs.base_fee, pairs.daily_storage)
+        ORDER BY l.base_fee, l.daily_storage LIMIT 1) AS following
+),
+"""
+
+# Where a pair's walk goes on behind a row that owes `after_due`: at the first one that owes no more than that.
+START = """
+CROSS JOIN LATERAL (
+    SELECT %(now)s - (least((%(after_due)s - pairs.base_fee) / nullif(pairs.daily_storage, 0), 100000) + 1)
+           * interval '24 hours' AS since
+) AS step
+CROSS JOIN LATERAL (
+    SELECT CASE
+        WHEN %(after_due)s < pairs.base_fee THEN %(now)s
+        WHEN pairs.daily_storage = 0 AND %(after_due)s > pairs.base_fee THEN '-infinity'
+        WHEN pairs.daily_storage = 0 THEN %(after_at)s::timestamptz
+        WHEN (%(after_due)s - pairs.base_fee) %% pairs.daily_storage = 0
+            THEN least(greatest(step.since, %(after_at)s::timestamptz), step.since + interval '24 hours')
+        ELSE step.since END AS since
+) AS start
+"""
+
+# The position isn't in the text, so that moving a parcel doesn't touch the search: what stands in storage is looked at
+# besides. One row more than COUNTED tells that there are too many to sort.
+MATCHED = """
+matched AS MATERIALIZED (
+    (SELECT s.package_id, s.announced_at FROM package_search AS s WHERE {in_text} LIMIT 10001)
+    UNION
+    (SELECT l.package_id, l.announced_at
+     FROM package_listing AS l JOIN package_search AS s ON s.package_id = l.package_id
+     WHERE l."position" IS NOT NULL AND ({in_position}) AND {in_either} LIMIT 10001)
+),
+"""
+
+FEW = "(SELECT count(*) <= 10000 FROM matched)"
+MANY = "(SELECT count(*) > 10000 FROM matched)"
+
+COUNT_KEPT = """SELECT coalesce(sum(k.count), 0)::bigint FROM package_counts AS k
+WHERE k.status = ANY(%(statuses)s) {at_site}"""
+COUNT_ROWS = "SELECT count(*) FROM (SELECT FROM {source} WHERE {conditions} LIMIT 10001) AS counted"
+
+COUNT_MATCHES = "SELECT CASE WHEN {few} THEN ({matches}) ELSE ({walked}) END"
+
+NEXT_MEMBER = """(SELECT min(m.received_at) + %(min_days)s * interval '24 hours' FROM package_listing AS m
+    WHERE m.status = 'RECEIVED' AND m.received_at >= %(received_before)s)"""
+
+LISTING = "package_listing AS l"
+LISTING_AND_TEXT = "package_listing AS l JOIN package_search AS s ON s.package_id = l.package_id"
+MATCHES = "matched AS m JOIN package_listing AS l ON l.package_id = m.package_id"
+
+
+def _word(number: int) -> str:
+    # A scalar subquery is evaluated once, not for each row.
+    return compose("(SELECT search_pattern(%({name})s))", name=f"word_{number}")
+
+
+def _words(shape: Shape, template: str, between: str) -> str:
+    return between.join(compose(template, word=_word(number)) for number in range(shape.words))
+
+
+IN_TEXT = "s.text LIKE {word}"
+IN_POSITION = """' ' || lower(l."position") LIKE {word}"""
+IN_EITHER = """(s.text LIKE {word} OR ' ' || lower(l."position") LIKE {word})"""
+
+
+def _conditions(shape: Shape, *without: str) -> str:
+    wanted = [text for name, text in CONDITIONS.items() if name in shape.filters and name not in without]
+    if shape.in_storage:
+        wanted.append("l.status = 'RECEIVED'")
+    return " AND ".join(wanted) or "true"
+
+
+def _continued(shape: Shape, conditions: str) -> str:
+    return f"{conditions} AND {AFTER[shape.sort]}" if shape.is_continued else conditions
+
+
+def _walk(shape: Shape, source: str, conditions: str) -> str:
+    """Walk the index of the order, or the indexes that it is merged from."""
+    order, priced = ORDERS[shape.sort], PRICED
+    if shape.sort == "owed":
+        if not shape.is_continued:
+            return compose(WALK_BY_FEES, source=source, priced=priced, conditions=conditions, start="")
+        further = f"{_continued(shape, conditions)} AND l.received_at >= start.since"
+        return compose(WALK_BY_FEES, source=source, priced=priced, conditions=further, start=START)
+    template = WALK_BY_STATUS if shape.is_walked_by_status else WALK
+    return compose(template, source=source, conditions=_continued(shape, conditions), order=order)
+
+
+def _sort(shape: Shape, source: str, conditions: str) -> str:
+    """Sort what a filter leaves; of `owed` all of it, since each of it tells when the order changes."""
+    if shape.sort == "owed":
+        template = "SELECT l.* FROM {source} {priced} WHERE {conditions}"
+        return compose(template, source=source, priced=PRICED, conditions=_continued(shape, conditions))
+    return compose(WALK, source=source, conditions=_continued(shape, conditions), order=ORDERS[shape.sort])
+
+
+def _page(shape: Shape) -> str:
+    if shape.is_small:
+        source, conditions = (LISTING_AND_TEXT, _with_words(shape)) if shape.words else (LISTING, _conditions(shape))
+        return _sort(shape, source, conditions)
+    walked = _conditions(shape, "statuses") if shape.is_walked_by_status else _conditions(shape)
+    if not shape.words:
+        return _walk(shape, LISTING, walked)
+    sorted_matches = _sort(shape, MATCHES, f"{_conditions(shape)} AND {FEW}")
+    walk = _walk(shape, LISTING_AND_TEXT, f"{walked} AND {_words(shape, IN_EITHER, ' AND ')} AND {MANY}")
+    return compose("({few}) UNION ALL ({many})", few=sorted_matches, many=walk)
+
+
+def _with_words(shape: Shape) -> str:
+    return f"{_conditions(shape)} AND {_words(shape, IN_EITHER, ' AND ')}"
+
+
+def _count(shape: Shape) -> str:
+    if shape.is_counted_already:
+        return compose(COUNT_KEPT, at_site="AND k.site = %(site)s" if "site" in shape.filters else "")
+    if not shape.words:
+        return compose(COUNT_ROWS, source=LISTING, conditions=_conditions(shape))
+    walked = compose(COUNT_ROWS, source=LISTING_AND_TEXT, conditions=_with_words(shape))
+    if shape.is_small:
+        return walked
+    if not shape.filters and not shape.in_storage:
+        return "SELECT count(*) FROM matched"
+    matches = compose(COUNT_ROWS, source=MATCHES, conditions=_conditions(shape))
+    return compose(
+        "SELECT CASE WHEN {few} THEN ({matches}) ELSE ({walked}) END", few=FEW, matches=matches, walked=walked
+    )
+
+
+def _expiry(shape: Shape) -> str:
+    """When time changes the page: `owed` looks at all candidates, since another may overtake what is shown."""
+    if shape.sort in ("owed", "days") and shape.is_continued:
+        return "NULL::timestamptz"  # its cursor has pinned the instant
+    shown = "l.status = 'RECEIVED'" if shape.sort == "owed" else "l.status = 'RECEIVED' AND l.n <= %(limit)s"
+    fees = compose("min(fee.next_fee_at) FILTER (WHERE {shown})", shown=shown)
+    return f"least({fees}, {NEXT_MEMBER})" if "received_before" in shape.filters else fees
+
+
+def _parts(shape: Shape) -> Iterator[str]:
+    if shape.sort == "owed":
+        yield PAIRS
+    if shape.words:
+        yield compose(
+            MATCHED,
+            in_text=_words(shape, IN_TEXT, " AND "),
+            in_position=_words(shape, IN_POSITION, " OR "),
+            in_either=_words(shape, IN_EITHER, " AND "),
+        )
+
+
+@functools.cache
+def statement(shape: Shape) -> str:
+    """Give the one statement that answers such a listing."""
+    return stamped(
+        compose(
+            STATEMENT,
+            parts=" ".join(_parts(shape)),
+            page=_page(shape),
+            document=PACKAGE_DOCUMENT,
+            expires_at=_expiry(shape),
+            key=KEYS[shape.sort],
+            count=_count(shape),
+            order=ORDERS[shape.sort],
+            priced=PRICED,
+        )
+    )
