@@ -140,6 +140,8 @@ async def _project(conn: Connection, clock: Clock, largest: int) -> Batch:
 
 
 async def _derive(conn: Connection, changes: list[Change], batch: int, at: datetime) -> frozenset[str]:
+    # First the checkpoint, then the read models: in the order of a rebuild's swap, so that neither waits for the other.
+    await conn.execute("LOCK TABLE projection_checkpoint IN ROW EXCLUSIVE MODE")
     package_ids = {change.package_id for change in changes if change.package_id is not None}
     customer_ids = {change.customer_id for change in changes if change.customer_id is not None}
     whole = [change.customer_id for change in changes if change.package_id is None and change.customer_id is not None]

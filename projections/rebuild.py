@@ -1,0 +1,263 @@
+"""Fill read models anew from the normalized tables, while the old ones serve.
+
+A shadow table is filled from the source view in one snapshot, indexed, brought up to date from the log as the projector
+is, and swapped in by rename in one short transaction. Killed anywhere before that, the old table goes on serving, and
+the next rebuild begins with a new shadow.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import psycopg
+from psycopg import sql
+
+from db.connections import make_redis
+from db.consistency import CHANNEL
+from db.page_cache import EPOCH_KEY
+from db.pools import Connection
+from infra import logs
+from infra.clock import Clock, system_clock
+from infra.errors import ConfigurationError
+from infra.settings import Settings
+from projections.projector import PACKAGES_OF_CUSTOMERS, open_projector
+
+log = logs.get("rebuild")
+
+Report = Callable[[str, int, int], None]
+"""Takes what is being done, how much of it is done, and how much there is."""
+
+SWAP_TRIES = 50
+"""Each waits at most the swap's lock timeout for readers to finish, and lets the next readers in between."""
+
+FEW_CHANGES = 200
+"""Log rows: what the swap may still have to take in, while readers wait for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadModel:
+    """A table that one view defines; `key` says which of a change's ids its rows are found by."""
+
+    name: str
+    key: str
+
+    @property
+    def source(self) -> sql.Identifier:
+        """The view."""
+        return sql.Identifier(f"{self.name}_source")
+
+    @property
+    def table(self) -> sql.Identifier:
+        """The table that serves."""
+        return sql.Identifier(self.name)
+
+    @property
+    def shadow(self) -> sql.Identifier:
+        """The table that is being filled."""
+        return sql.Identifier(f"{self.name}_shadow")
+
+
+READ_MODELS = (
+    ReadModel("package_listing", "package_id"),
+    ReadModel("package_search", "package_id"),
+    ReadModel("customer_listing", "customer_id"),
+    ReadModel("payment_listing", "package_id"),
+)
+
+ONE_AT_A_TIME = "SELECT pg_try_advisory_lock(hashtextextended('paqueteria.rebuild', 0))"
+
+INDEXES = """
+SELECT c.relname, pg_get_indexdef(i.indexrelid), i.indisprimary
+FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
+WHERE i.indrelid = %(table)s::regclass
+ORDER BY i.indisprimary DESC, c.relname
+"""
+
+CHANGED_SINCE = """
+SELECT package_id, customer_id FROM change_log
+WHERE xid >= pg_snapshot_xmin(%(snapshot)s::pg_snapshot) AND NOT pg_visible_in_snapshot(xid, %(snapshot)s::pg_snapshot)
+"""
+
+COLUMNS = """
+SELECT attname FROM pg_attribute
+WHERE attrelid = %(table)s::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum
+"""
+
+RECOUNT = """
+MERGE INTO package_counts AS c
+USING (SELECT site, status, count(*) FROM package_listing GROUP BY site, status) AS t
+ON c.site = t.site AND c.status = t.status
+WHEN MATCHED THEN UPDATE SET count = t.count
+WHEN NOT MATCHED THEN INSERT (site, status, count) VALUES (t.site, t.status, t.count)
+WHEN NOT MATCHED BY SOURCE THEN UPDATE SET count = 0
+"""
+
+# Every page may have changed. The checkpoint's snapshot moves only if nothing is left that still stands behind it.
+NEXT_BATCH = """
+UPDATE projection_checkpoint SET batch = batch + 1, at = %(now)s,
+    snapshot = CASE WHEN %(is_whole)s THEN pg_current_snapshot() ELSE snapshot END
+WHERE name = 'listing' RETURNING batch
+"""
+
+
+async def rebuild(
+    settings: Settings, name: str | None = None, report: Report = lambda *_: None, clock: Clock = system_clock
+) -> None:
+    """Rebuild one read model, or all. Raises ConfigurationError for an unknown one, or beside another rebuild."""
+    models = _chosen(name)
+    async with await open_projector(settings.postgres_dsn, "rebuild") as conn:
+        row = await (await conn.execute(ONE_AT_A_TIME)).fetchone()
+        if row is None or not row[0]:
+            raise ConfigurationError("Another rebuild is running")
+        steps = _Steps(report)
+        snapshot = await _fill(conn, models, steps)
+        for model in models:
+            steps.begin(f"indexing {model.name}")
+            await _index(conn, model)
+        steps.begin("catching up")
+        batch = await _catch_up_and_swap(conn, models, snapshot, clock(), is_whole=name in (None, "all"))
+        await conn.execute("SELECT pg_notify(%s, %s)", (CHANNEL, str(batch)))
+        steps.end()
+    await discard_pages(settings)
+
+
+async def discard_pages(settings: Settings) -> None:
+    """End the cache's epoch; the projector begins another, and Redis away has no page to discard."""
+    async with make_redis(settings) as redis:
+        try:
+            await redis.delete(EPOCH_KEY)
+        except OSError as error:
+            log.warning("page_cache_away", error=repr(error))
+
+
+def _chosen(name: str | None) -> Sequence[ReadModel]:
+    if name in (None, "all"):
+        return READ_MODELS
+    chosen = [model for model in READ_MODELS if model.name == name]
+    if not chosen:
+        known = ", ".join(model.name for model in READ_MODELS)
+        raise ConfigurationError(f"There is no read model {name}: there are {known}, and all")
+    return chosen
+
+
+class _Steps:
+    """What is being done, said before it begins: a long step is never silence."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._what = ""
+
+    def begin(self, what: str) -> None:
+        if self._what:
+            self._report(self._what, 1, 1)
+        self._what = what
+        self._report(what, 0, 1)
+
+    def end(self) -> None:
+        self._report(self._what, 1, 1)
+
+
+async def _fill(conn: Connection, models: Sequence[ReadModel], steps: _Steps) -> str:
+    """Make the shadows from one snapshot, and tell which."""
+    for model in models:
+        await conn.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(model.shadow))
+    async with conn.transaction():
+        row = await (await conn.execute("SELECT pg_current_snapshot()::text")).fetchone()
+        await conn.execute("SET LOCAL work_mem = '256MB'")
+        for model in models:
+            steps.begin(f"filling {model.name}")
+            await conn.execute(
+                sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)").format(
+                    model.shadow, model.table
+                )
+            )
+            columns = await _columns(conn, model)
+            await conn.execute(
+                sql.SQL("INSERT INTO {} ({}) SELECT {} FROM {}").format(model.shadow, columns, columns, model.source)
+            )
+    return str(row[0]) if row else ""
+
+
+async def _columns(conn: Connection, model: ReadModel) -> sql.Composed:
+    rows = await (await conn.execute(COLUMNS, {"table": model.name})).fetchall()
+    return sql.SQL(", ").join(sql.Identifier(column) for (column,) in rows)
+
+
+async def _index(conn: Connection, model: ReadModel) -> None:
+    await conn.execute("SET maintenance_work_mem = '512MB'")
+    indexes = await (await conn.execute(INDEXES, {"table": model.name})).fetchall()
+    for name, definition, is_primary in indexes:
+        shadow = f"{name}_shadow"
+        statement = definition.replace(
+            f" INDEX {name} ON public.{model.name} ", f" INDEX {shadow} ON {model.name}_shadow "
+        )
+        await conn.execute(statement.encode())
+        if is_primary:
+            await conn.execute(
+                sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} PRIMARY KEY USING INDEX {}").format(
+                    model.shadow, sql.Identifier(shadow), sql.Identifier(shadow)
+                )
+            )
+    await conn.execute(sql.SQL("ANALYZE {}").format(model.shadow))
+
+
+async def _catch_up_and_swap(
+    conn: Connection, models: Sequence[ReadModel], snapshot: str, now: datetime, *, is_whole: bool
+) -> int:
+    """Take in what has committed since the fill until little is left, then that under the swap's locks."""
+    for _ in range(SWAP_TRIES):
+        changes = FEW_CHANGES + 1
+        while changes > FEW_CHANGES:
+            async with conn.transaction():
+                snapshot, changes = await _catch_up(conn, models, snapshot)
+        try:
+            async with conn.transaction():
+                return await _swap(conn, models, snapshot, now, is_whole=is_whole)
+        except psycopg.errors.LockNotAvailable:
+            log.info("swap_waits_for_readers")
+    raise ConfigurationError("Readers never let go of the read models long enough to swap them; nothing has changed")
+
+
+async def _catch_up(conn: Connection, models: Sequence[ReadModel], snapshot: str) -> tuple[str, int]:
+    row = await (await conn.execute("SELECT pg_current_snapshot()::text")).fetchone()
+    changes = await (await conn.execute(CHANGED_SINCE, {"snapshot": snapshot})).fetchall()
+    whole = [customer_id for package_id, customer_id in changes if package_id is None and customer_id is not None]
+    of_customers = await (await conn.execute(PACKAGES_OF_CUSTOMERS, {"customer_ids": whole})).fetchall()
+    dirty = {
+        "package_id": list({package_id for package_id, _ in changes if package_id} | {key for (key,) in of_customers}),
+        "customer_id": list({customer_id for _, customer_id in changes if customer_id}),
+    }
+    for model in models:
+        if keys := dirty[model.key]:
+            key, columns = sql.Identifier(model.key), await _columns(conn, model)
+            await conn.execute(sql.SQL("DELETE FROM {} WHERE {} = ANY(%s)").format(model.shadow, key), (keys,))
+            await conn.execute(
+                sql.SQL("INSERT INTO {} ({}) SELECT {} FROM {} WHERE {} = ANY(%s)").format(
+                    model.shadow, columns, columns, model.source, key
+                ),
+                (keys,),
+            )
+    return str(row[0]) if row else snapshot, len(changes)
+
+
+async def _swap(conn: Connection, models: Sequence[ReadModel], snapshot: str, now: datetime, *, is_whole: bool) -> int:
+    await conn.execute("SET LOCAL lock_timeout = '500ms'")
+    # Locked before the transaction's snapshot is taken: from here on nobody projects, and all that was is visible.
+    await conn.execute("LOCK TABLE projection_checkpoint IN EXCLUSIVE MODE")
+    await _catch_up(conn, models, snapshot)
+    for model in models:
+        await conn.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(model.table))
+    for model in models:
+        indexes = await (await conn.execute(INDEXES, {"table": model.name})).fetchall()
+        await conn.execute(sql.SQL("DROP TABLE {}").format(model.table))
+        await conn.execute(sql.SQL("ALTER TABLE {} RENAME TO {}").format(model.shadow, model.table))
+        for name, _, _ in indexes:
+            await conn.execute(
+                sql.SQL("ALTER INDEX {} RENAME TO {}").format(sql.Identifier(f"{name}_shadow"), sql.Identifier(name))
+            )
+    if any(model.name == "package_listing" for model in models):
+        await conn.execute(RECOUNT)
+    row = await (await conn.execute(NEXT_BATCH, {"is_whole": is_whole, "now": now})).fetchone()
+    batch = int(row[0]) if row else 0
+    await conn.execute("UPDATE page_generations SET batch = %(batch)s", {"batch": batch})
+    return batch

@@ -1,0 +1,109 @@
+"""A rebuilt read model is what its source says, and nobody notices the rebuild."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from db.pools import Connection
+from infra.errors import ConfigurationError
+from infra.settings import Settings
+from projections.projector import Fenced, project_batch
+from projections.rebuild import rebuild
+from tests.projections.conftest import Shop
+from tests.projections.test_projector import assert_equal_sides
+from tests.support import Clock
+
+pytestmark = pytest.mark.anyio
+
+STRUCTURE = """
+SELECT c.relname, c.relkind, pg_get_indexdef(c.oid) AS definition FROM pg_class AS c
+WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'i') ORDER BY 1
+"""
+
+
+async def test_a_rebuild_mends_what_was_changed_by_hand(
+    shop: Shop, projector: Connection, settings: Settings, clock: Clock
+) -> None:
+    """Whatever happened to the read models, the normalized tables define them; their structure stays the same."""
+    for _ in range(3):
+        shop.receive(shop.announce())
+    await project_batch(projector, clock)
+    structure = shop.all(STRUCTURE)
+    shop.conn.execute("UPDATE package_listing SET customer_name = 'nobody'")
+    shop.conn.execute("DELETE FROM package_search")
+    shop.conn.execute("UPDATE package_counts SET count = 77")
+    steps: list[tuple[str, int, int]] = []
+    await rebuild(settings, None, lambda *step: steps.append(step), clock)
+    assert_equal_sides(shop)
+    assert shop.value("SELECT count(*) FROM package_search") == 3
+    assert shop.all(STRUCTURE) == structure
+    assert steps[0] == ("filling package_listing", 0, 1)
+    assert steps[-1] == ("catching up", 1, 1)
+
+
+async def test_what_was_not_projected_yet_is_in_and_not_twice(
+    shop: Shop, projector: Connection, settings: Settings, clock: Clock
+) -> None:
+    """A rebuild of all moves the checkpoint to its own snapshot; one of one model leaves it to the projector."""
+    shop.announce()
+    await rebuild(settings, None, clock=clock)
+    assert (await project_batch(projector, clock)).changes == 0
+    shop.announce()
+    await rebuild(settings, "package_listing", clock=clock)
+    assert_equal_sides(shop)
+    assert (await project_batch(projector, clock)).changes == 1
+    assert_equal_sides(shop)
+    assert shop.value("SELECT count(*) FROM package_search") == 2
+
+
+async def test_a_rebuild_beside_writers_readers_and_the_projector(
+    shop: Shop, second_shop: Shop, projector: Connection, settings: Settings, clock: Clock
+) -> None:
+    """No error for anybody, no short page, and both sides equal in the end."""
+    for number in range(20):
+        shop.announce(phone=f"+5730011{number:05d}")
+    await project_batch(projector, clock)
+    done = asyncio.Event()
+    shortest = 20
+
+    def write() -> None:
+        while not done.is_set():
+            second_shop.announce(phone="+573002222222")
+
+    def read() -> None:
+        nonlocal shortest
+        while not done.is_set():
+            shortest = min(shortest, shop.value("SELECT count(*) FROM package_listing"))
+
+    async def project() -> None:
+        while not done.is_set():
+            with contextlib.suppress(Fenced):  # the swap moved the checkpoint: the projector tries again
+                await project_batch(projector, clock)
+            await asyncio.sleep(0.01)
+
+    others = asyncio.gather(asyncio.to_thread(write), asyncio.to_thread(read), project())
+    for _ in range(3):
+        await rebuild(settings, None, clock=clock)
+    done.set()
+    await others
+    await project_batch(projector, clock)
+    assert shortest == 20
+    assert_equal_sides(shop)
+
+
+async def test_a_shadow_left_by_a_kill_is_no_obstacle(shop: Shop, settings: Settings, clock: Clock) -> None:
+    """The next rebuild begins anew."""
+    shop.announce()
+    shop.conn.execute("CREATE TABLE package_listing_shadow (LIKE package_listing)")
+    await rebuild(settings, "package_listing", clock=clock)
+    assert shop.value("SELECT count(*) FROM package_listing") == 1
+
+
+async def test_only_one_rebuild_at_a_time(shop: Shop, settings: Settings, clock: Clock) -> None:
+    """Two would fill the same shadow; and what isn't a read model is named so."""
+    shop.conn.execute("SELECT pg_advisory_lock(hashtextextended('paqueteria.rebuild', 0))")
+    with pytest.raises(ConfigurationError, match="Another rebuild"):
+        await rebuild(settings, None, clock=clock)
+    with pytest.raises(ConfigurationError, match="no read model packages"):
+        await rebuild(settings, "packages", clock=clock)
