@@ -128,7 +128,8 @@ CREATE VIEW package_search_source AS
 SELECT l.package_id, l.announced_at,
        ' ' || searchable(concat_ws(' ', l.customer_name, nullif(l.recipient_name, l.customer_name), l.customer_phone,
            l.guide_number, nullif(l.guide_key, l.guide_number), l.tracking_code,
-           left(l.tracking_code, 4) || '-' || right(l.tracking_code, 4), array_to_string(l.other_codes, ' '))) AS text
+           left(l.tracking_code, 4) || '-' || right(l.tracking_code, 4),
+           nullif(array_to_string(l.other_codes, ' '), ''))) AS text
 FROM package_listing_source AS l;
 
 CREATE TABLE package_search (
