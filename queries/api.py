@@ -7,16 +7,50 @@ from db.connections import lifespan
 from infra.clock import Clock, system_clock
 from infra.http import create_app as compose
 from infra.settings import Settings
-from queries import list_packages
+from infra.stopping import ending_streams
+from queries import (
+    get_customer,
+    get_package,
+    list_customers,
+    list_packages,
+    list_positions,
+    list_sites,
+    list_staff,
+    list_tariffs,
+    lookup_packages,
+    package_fee,
+    package_history,
+    summary,
+    track_package,
+    updates,
+)
 
-ROUTERS: list[APIRouter] = [list_packages.packages]
+ROUTERS: list[APIRouter] = [
+    list_packages.packages,
+    get_package.package,
+    package_history.history,
+    package_fee.fee,
+    lookup_packages.lookup,
+    list_customers.customers,
+    get_customer.customer,
+    list_sites.sites,
+    list_positions.positions,
+    list_tariffs.tariffs,
+    list_staff.staff,
+    summary.summary,
+    track_package.track,
+    updates.updates,
+]
+
+DESCRIPTION = """What is in the shop, exact right after a write.
+
+Send back the `Consistency-Token` of an answer, of a command or of a query, and the next answer includes at least that.
+`ETag` and `If-None-Match` save the bytes of what hasn't changed."""
 
 
 def create_app(settings: Settings | None = None, clock: Clock = system_clock) -> FastAPI:
     """Make the read API; without settings it reads the environment."""
-    routers = [*ROUTERS, admin_api.admin]
-    app = compose(
-        "Paquetería: queries", "Listings, exact right after a write.", routers, lifespan(settings or Settings.load())
-    )
+    opened = ending_streams(lifespan(settings or Settings.load()))
+    app = compose("Paquetería: queries", DESCRIPTION, [*ROUTERS, admin_api.admin], opened)
     app.state.clock = clock
     return app

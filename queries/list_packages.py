@@ -7,17 +7,18 @@ from typing import Annotated, Any, get_args
 
 from fastapi import Query as Parameters
 from fastapi import Response
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from db.package_document import Package, Status
 from infra.auth import Role, allow
 from infra.clock import TheClock
-from infra.fields import Instant, OptionalLine, SiteCode
+from infra.fields import OptionalLine
 from infra.routing import router
 from queries import cursors
 from queries.cursors import Cursor
 from queries.listing_statement import COUNTED, Shape, Sort, statement
 from queries.pages import Query, Row, TheEdge, answers
+from queries.parameters import OptionalCursor, OptionalInstant, OptionalSite, OptionalWords, words_of
 
 packages = router("packages")
 
@@ -26,15 +27,6 @@ STATUSES: tuple[str, ...] = get_args(Status)
 ANNOUNCEMENT = timedelta(days=30)
 """An announcement lapses after this, so a parcel's announced_at bounds its received_at and the other way round."""
 
-MOST_WORDS = 12
-
-
-def _absent_if_blank(value: object) -> object:
-    return None if value == "" else value
-
-
-OptionalInstant = Annotated[Instant | None, BeforeValidator(_absent_if_blank)]
-
 
 class PackageFilters(BaseModel):
     """What the listing shows; a parameter that is left out doesn't narrow it."""
@@ -42,14 +34,14 @@ class PackageFilters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
 
     status: list[Status] = Field(default=[], max_length=20, description="May be repeated.")
-    q: OptionalLine = Field(
+    q: OptionalWords = Field(
         default=None,
         description="Words of the customer's or recipient's name, phone, guide, other code, code or position; all must"
         " match. One or two letters match the beginning of a word, three and more any part of one.",
         examples=["garcia 300"],
     )
     customer_id: uuid.UUID | None = None
-    site: Annotated[SiteCode | None, BeforeValidator(_absent_if_blank)] = None
+    site: OptionalSite = None
     position: OptionalLine = Field(default=None, description="A shelf position; dashes and case don't matter.")
     received_from: OptionalInstant = None
     received_to: OptionalInstant = None
@@ -57,14 +49,6 @@ class PackageFilters(BaseModel):
     announced_to: OptionalInstant = None
     min_days: int | None = Field(default=None, ge=0, le=36_500, description="In storage for at least so many days.")
     sort: Sort = "newest"
-
-    @field_validator("q")
-    @classmethod
-    def _has_few_words(cls, q: str | None) -> str | None:
-        if q is not None and len(q.split()) > MOST_WORDS:
-            message = f"may have {MOST_WORDS} words"
-            raise ValueError(message)
-        return q
 
     @property
     def in_storage(self) -> bool:
@@ -76,9 +60,7 @@ class PackagePage(PackageFilters):
     """A page of the listing."""
 
     limit: int = Field(default=50, ge=1, le=100)
-    cursor: Annotated[str | None, BeforeValidator(_absent_if_blank)] = Field(
-        default=None, max_length=2000, description="The `next_cursor` of the page before, with the same filters."
-    )
+    cursor: OptionalCursor = None
 
 
 class PackageList(BaseModel):
@@ -88,10 +70,6 @@ class PackageList(BaseModel):
     next_cursor: str | None
     count: int = Field(examples=[1234])
     count_is_minimum: bool
-
-
-def _words(q: str | None) -> list[str]:
-    return list(dict.fromkeys((q or "").split()))
 
 
 def _scopes(filters: PackageFilters, statuses: list[str]) -> tuple[str, ...]:
@@ -132,7 +110,7 @@ def fetch(filters: PackageFilters, now: datetime, key: str, limit: int = 50, cur
     statuses = [status for status in STATUSES if status in (filters.status or STATUSES)]
     if filters.in_storage:
         statuses = [status for status in statuses if status == "RECEIVED"]
-    words = _words(filters.q)
+    words = words_of(filters.q)
     narrowed = {
         "statuses": statuses if len(statuses) < len(STATUSES) and not (filters.in_storage and statuses) else None,
         "site": filters.site,

@@ -24,3 +24,11 @@ SELECT c.incarnation, c.batch, c.snapshot::text,
 FROM projection_checkpoint AS c LEFT JOIN ({query}) AS page ON true
 WHERE c.name = 'listing'
 """
+
+
+def extended(document: str, more: str) -> str:
+    """Add members to a JSON document; as text, for one call in PostgreSQL takes a hundred arguments at most."""
+    return compose(EXTENDED, document=document, more=more)
+
+
+EXTENDED = "(left({document}::text, -1) || ', ' || substr({more}::text, 2))::json"
