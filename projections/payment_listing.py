@@ -7,8 +7,8 @@ from db.pools import Connection
 
 INSERT = """
 INSERT INTO payment_listing (
-    payment_id, package_id, site, staff_id, method, amount, due, amount_reason, collected_by, at)
-SELECT payment_id, package_id, site, staff_id, method, amount, due, amount_reason, collected_by, at
+    payment_id, package_id, site, staff_id, method, amount, due, amount_reason, collected_by, at, is_reversal)
+SELECT payment_id, package_id, site, staff_id, method, amount, due, amount_reason, collected_by, at, is_reversal
 FROM payment_listing_source WHERE package_id = ANY(%(package_ids)s)
 ON CONFLICT (payment_id) DO NOTHING
 """

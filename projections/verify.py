@@ -89,7 +89,7 @@ FROM customers
 
 EXPECTED_PAYMENTS = """
 SELECT payment_id, package_id, (SELECT code FROM sites WHERE sites.site_id = payments.site_id) AS site, staff_id,
-       method, amount, due, amount_reason, collected_by, at
+       method, amount, due, amount_reason, collected_by, at, reverses IS NOT NULL AS is_reversal
 FROM payments
 """
 

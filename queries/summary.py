@@ -46,9 +46,8 @@ WITH counts AS (
     WHERE (SELECT is_settled FROM settled) AND d.day = %(day)s AND {summed}
     UNION ALL
     SELECT y.method, y.staff_id, y.amount,
-           CASE WHEN y.amount >= 0 AND y.due >= 0 THEN greatest(y.due - y.amount, 0)
-                ELSE least(y.due - y.amount, 0) END,
-           CASE WHEN y.amount < 0 OR y.due < 0 THEN -1 ELSE 1 END
+           CASE WHEN y.is_reversal THEN least(y.due - y.amount, 0) ELSE greatest(y.due - y.amount, 0) END,
+           CASE WHEN y.is_reversal THEN -1 ELSE 1 END
     FROM payment_listing AS y
     WHERE NOT (SELECT is_settled FROM settled) AND y.at >= %(begins)s AND y.at < %(ends)s AND {paid}
 ), income AS (

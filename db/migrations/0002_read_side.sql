@@ -177,12 +177,13 @@ CREATE TABLE payment_listing (
     due bigint NOT NULL,
     amount_reason text,
     collected_by text,
-    at timestamptz NOT NULL
+    at timestamptz NOT NULL,
+    is_reversal boolean NOT NULL
 );
 
 CREATE VIEW payment_listing_source AS
 SELECT y.payment_id, y.package_id, s.code AS site, y.staff_id, y.method, y.amount, y.due, y.amount_reason,
-       y.collected_by, y.at
+       y.collected_by, y.at, y.reverses IS NOT NULL AS is_reversal
 FROM payments AS y JOIN sites AS s USING (site_id);
 
 -- Where the projector stands: every transaction visible in `snapshot` is in the read models; `batch` only grows.
