@@ -23,8 +23,8 @@ TAMPERINGS = [
     """INSERT INTO package_listing
        SELECT (json_populate_record(l, json_build_object('package_id', uuidv7()))).* FROM package_listing AS l
        WHERE status = 'ANNOUNCED'""",
-    "UPDATE package_search SET text = text || ' x' WHERE package_id = (SELECT min(package_id) FROM packages)",
-    "DELETE FROM package_search WHERE package_id = (SELECT min(package_id) FROM packages)",
+    "UPDATE package_search SET text = text || ' x' WHERE package_id = (SELECT package_id FROM packages LIMIT 1)",
+    "DELETE FROM package_search WHERE package_id = (SELECT package_id FROM packages LIMIT 1)",
     "UPDATE customer_listing SET phone = NULL",
     "UPDATE payment_listing SET amount = amount - 1",
     "DELETE FROM payment_listing",
