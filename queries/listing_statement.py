@@ -143,8 +143,8 @@ MATCHED = """
 matched AS MATERIALIZED (
     (SELECT s.package_id, s.announced_at FROM package_search AS s WHERE {in_text} LIMIT 10001)
     UNION
-    (SELECT l.package_id, l.announced_at
-     FROM package_listing AS l JOIN package_search AS s ON s.package_id = l.package_id
+    (SELECT l.package_id, s.announced_at
+     FROM {stored}
      WHERE l."position" IS NOT NULL AND ({in_position}) AND {in_either} LIMIT 10001)
 ),
 """
@@ -156,14 +156,24 @@ COUNT_KEPT = """SELECT coalesce(sum(k.count), 0)::bigint FROM package_counts AS 
 WHERE k.status = ANY(%(statuses)s) {at_site}"""
 COUNT_ROWS = "SELECT count(*) FROM (SELECT FROM {source} WHERE {conditions} LIMIT 10001) AS counted"
 
+COUNT_ROWS_BY_STATUS = """
+SELECT count(*) FROM (
+    SELECT FROM unnest(%(statuses)s::text[]) AS branch (status) CROSS JOIN LATERAL (
+        SELECT FROM {source} WHERE l.status = branch.status AND {conditions}
+        ORDER BY l.announced_at, l.package_id LIMIT 10001
+    ) AS l LIMIT 10001) AS counted"""
 COUNT_MATCHES = "SELECT CASE WHEN {few} THEN ({matches}) ELSE ({walked}) END"
 
 NEXT_MEMBER = """(SELECT min(m.received_at) + %(min_days)s * interval '24 hours' FROM package_listing AS m
     WHERE m.status = 'RECEIVED' AND m.received_at >= %(received_before)s)"""
 
 LISTING = "package_listing AS l"
-LISTING_AND_TEXT = "package_listing AS l JOIN package_search AS s ON s.package_id = l.package_id"
-MATCHES = "matched AS m JOIN package_listing AS l ON l.package_id = m.package_id"
+
+# A row at a time by its key: how many there will be can't be known from a text, and a join would read a whole table.
+LISTING_AND_TEXT = """package_listing AS l CROSS JOIN LATERAL (
+    SELECT s.text, s.announced_at FROM package_search AS s WHERE s.package_id = l.package_id LIMIT 1) AS s"""
+MATCHES = """matched AS m CROSS JOIN LATERAL (
+    SELECT l.* FROM package_listing AS l WHERE l.package_id = m.package_id LIMIT 1) AS l"""
 
 
 def _word(number: int) -> str:
@@ -177,7 +187,9 @@ def _words(shape: Shape, template: str, between: str) -> str:
 
 IN_TEXT = "s.text LIKE {word}"
 IN_POSITION = """' ' || lower(l."position") LIKE {word}"""
-IN_EITHER = """(s.text LIKE {word} OR ' ' || lower(l."position") LIKE {word})"""
+# The planner takes a text that it doesn't know for a rare one, and would read and sort everything rather than walk until
+# enough is found. coalesce() hides what it would guess from.
+IN_EITHER = """coalesce(s.text LIKE {word} OR ' ' || lower(l."position") LIKE {word}, false)"""
 
 
 def _conditions(shape: Shape, *without: str) -> str:
@@ -232,7 +244,8 @@ def _count(shape: Shape) -> str:
         return compose(COUNT_KEPT, at_site="AND k.site = %(site)s" if "site" in shape.filters else "")
     if not shape.words:
         return compose(COUNT_ROWS, source=LISTING, conditions=_conditions(shape))
-    walked = compose(COUNT_ROWS, source=LISTING_AND_TEXT, conditions=_with_words(shape))
+    template = COUNT_ROWS_BY_STATUS if shape.is_walked_by_status and not shape.is_small else COUNT_ROWS
+    walked = compose(template, source=LISTING_AND_TEXT, conditions=_with_words(shape))
     if shape.is_small:
         return walked
     if not shape.filters and not shape.in_storage:
@@ -258,6 +271,7 @@ def _parts(shape: Shape) -> Iterator[str]:
     if shape.words:
         yield compose(
             MATCHED,
+            stored=LISTING_AND_TEXT,
             in_text=_words(shape, IN_TEXT, " AND "),
             in_position=_words(shape, IN_POSITION, " OR "),
             in_either=_words(shape, IN_EITHER, " AND "),

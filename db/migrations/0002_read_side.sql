@@ -274,7 +274,7 @@ CREATE INDEX package_listing_received ON package_listing (received_at, package_i
 CREATE INDEX package_listing_days ON package_listing (received_at, package_id) WHERE status = 'RECEIVED';
 CREATE INDEX package_listing_owed ON package_listing (base_fee, daily_storage, received_at, package_id)
     WHERE status = 'RECEIVED';
-CREATE INDEX package_listing_position ON package_listing (code_key("position"), "position", site)
+CREATE INDEX package_listing_position ON package_listing (code_key("position"), "position", package_id)
     WHERE "position" IS NOT NULL;
 -- What a lookup finds exactly.
 CREATE INDEX package_listing_tracking_code ON package_listing (tracking_code);
