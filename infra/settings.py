@@ -6,7 +6,10 @@ import secrets
 import tempfile
 from pathlib import Path
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -14,6 +17,9 @@ from infra.errors import ConfigurationError
 
 LONGEST_SOCKET_FOLDER = 80
 """A Unix socket's whole path may have 107 bytes; the server's own file name takes the rest."""
+
+
+REDIS_SCHEMES = ("redis", "rediss", "redis+cluster", "unix")
 
 
 class Settings(BaseSettings):
@@ -48,13 +54,33 @@ class Settings(BaseSettings):
         try:
             return cls()
         except ValidationError as error:
-            faults = (f"PAQUETERIA_{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+            faults = (_fault(e["loc"], e["msg"]) for e in error.errors())
             raise ConfigurationError("; ".join(faults)) from None
 
     @field_validator("replica_urls", "trusted_proxies", mode="before")
     @classmethod
     def _split_at_commas(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("database_url", "replica_urls")
+    @classmethod
+    def _postgresql(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        """Refuse what no client understands, without repeating it: it may hold a password."""
+        for url in (value,) if isinstance(value, str) else value:
+            try:
+                conninfo_to_dict(url)
+            except ProgrammingError:
+                message = "is not the address of a PostgreSQL database"
+                raise ValueError(message) from None
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis(cls, value: str) -> str:
+        if value and urlsplit(value).scheme not in REDIS_SCHEMES:
+            message = f"must begin with one of {', '.join(REDIS_SCHEMES)}"
+            raise ValueError(message)
+        return value
 
     @field_validator("data_dir")
     @classmethod
@@ -107,3 +133,8 @@ class Settings(BaseSettings):
             finally:
                 draft.unlink()
         return path.read_text().strip()
+
+
+def _fault(location: tuple[int | str, ...], message: str) -> str:
+    sentence = message.removeprefix("Value error, ")
+    return f"PAQUETERIA_{str(location[0]).upper()} {sentence}" if location else f"PAQUETERIA_{sentence}"

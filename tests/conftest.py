@@ -38,7 +38,16 @@ def server_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def postgres(server_folder: Path) -> Iterator[PostgresServer]:
-    options = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
+    options = {
+        "fsync": "off",
+        "synchronous_commit": "off",
+        "full_page_writes": "off",
+        "wal_level": "minimal",  # a clone of the template takes 0.04 s, a tenth of what it takes with more
+        "max_wal_senders": "0",
+        "max_connections": "200",
+        "shared_buffers": "256MB",
+        "jit": "off",
+    }
     server = PostgresServer(server_folder / "postgres", server_folder / "run", options)
     server.start()
     with psycopg.connect(server.dsn("postgres"), autocommit=True) as conn:

@@ -54,3 +54,15 @@ def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PAQUETERIA_SECRET_KEY", "hidden too")
     monkeypatch.setenv("PAQUETERIA_DATABASE_URL", "postgresql://shop:hidden@db/shop")
     assert "hidden" not in repr(Settings.load())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("DATABASE_URL", "nonsense://shop:hidden@db"), ("REDIS_URL", "http://shop:hidden@cache")]
+)
+def test_an_address_of_nothing_is_refused_unrepeated(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """The message names the variable and not its value, which may hold a password."""
+    monkeypatch.setenv("PAQUETERIA_SECRET_KEY", "key")
+    monkeypatch.setenv(f"PAQUETERIA_{name}", value)
+    with pytest.raises(ConfigurationError, match=f"PAQUETERIA_{name}") as refusal:
+        Settings.load()
+    assert "hidden" not in str(refusal.value)

@@ -1,0 +1,205 @@
+"""The command line as its users have it: real processes, real ports, real signals."""
+
+import contextlib
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+import manage
+
+pytestmark = pytest.mark.xdist_group("manage")
+
+PATIENCE = 60.0
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for what must happen soon; a generous deadline is no measurement."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+
+
+class Shop:
+    """A folder of data, a port, and the processes on them."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.folder = folder
+        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("PAQUETERIA_")}
+        self.environment |= {
+            "PAQUETERIA_DATA_DIR": str(folder),
+            "PAQUETERIA_PORT": str(self.port),
+            "PAQUETERIA_ADMIN_PASSWORD": "una-clave-de-prueba",
+        }
+
+    def run(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        return subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            env=self.environment | more,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
+        )
+
+    @contextlib.contextmanager
+    def up(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Run `up` while the block lasts, from when it is ready; afterwards nothing of it may be left."""
+        with (self.folder / "up.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "manage.py", "up", *arguments], env=self.environment, stdout=log, stderr=log
+            )
+        try:
+            wait_until(lambda: self.is_ready() or process.poll() is not None)
+            assert process.poll() is None, self.log()
+            yield process
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+            process.wait(PATIENCE)
+
+    def is_ready(self) -> bool:
+        """Ask the health endpoint."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health/ready", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, ConnectionError):
+            return False
+
+    def log(self) -> str:
+        """What `up` has said."""
+        return (self.folder / "up.log").read_text()
+
+    def processes(self) -> list[psutil.Process]:
+        """Every process that works on this folder's data."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                told = process.environ().get("PAQUETERIA_DATA_DIR") == str(self.folder)
+                if process.pid != os.getpid() and (told or str(self.folder) in " ".join(process.cmdline())):
+                    found.append(process)
+        return found
+
+    def child(self, name: str) -> psutil.Process | None:
+        """The child process that runs `manage.py <name>`."""
+        return next((p for p in self.processes() if f"manage.py {name}" in " ".join(p.cmdline())), None)
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    return Shop(tmp_path)
+
+
+def one_line(result: subprocess.CompletedProcess[str]) -> str:
+    """A refusal is one line on standard error, and a status that isn't zero."""
+    assert result.returncode != 0
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("paqueteria: ")
+    return lines[0]
+
+
+def test_a_day_of_the_whole_service(shop: Shop) -> None:
+    """Start, refuse a second start, outlive a killed projector, stop with nothing left, and find the data again."""
+    with shop.up("--demo", "50") as process:
+        assert "may sign in" not in shop.log()
+        assert "Made the first ADMIN: admin" in shop.log()
+        assert "una-clave-de-prueba" not in shop.log()
+        assert "Another process runs" in one_line(shop.run("up", PAQUETERIA_PORT=str(_free_port())))
+        projector = shop.child("project")
+        assert projector is not None
+        projector.kill()
+        wait_until(lambda: (again := shop.child("project")) is not None and again.pid != projector.pid)
+        wait_until(lambda: "Ready at" in shop.log())
+        assert "equals the write side" in shop.run("verify").stdout
+        assert shop.run("staff", "add", "Ana", "--role", "viewer").stdout.startswith(
+            "ana may sign in as VIEWER with the"
+        )
+        assert "believed" in shop.run("cache", "stats").stdout
+        assert shop.run("cache", "clear").returncode == 0
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+    assert shop.log().rstrip().endswith("Stopped.")
+    assert "Traceback" not in shop.log()
+    assert shop.processes() == []
+    with shop.up():
+        assert shop.log().count("Made the first ADMIN") == 1
+        counted = shop.run("env")
+        variables = dict(line.split("=", 1) for line in counted.stdout.splitlines())
+        with psycopg.connect(shlex.split(variables["PAQUETERIA_DATABASE_URL"])[0]) as conn:
+            assert conn.execute("SELECT sum(count)::int FROM package_counts").fetchone() == (50,)
+    assert shop.processes() == []
+
+
+def test_a_killed_service_leaves_nothing_and_starts_again(shop: Shop) -> None:
+    """Nobody tidies up after kill -9, so every process ends with its parent, and the next start recovers."""
+    with shop.up() as process:
+        process.kill()
+        process.wait(PATIENCE)
+        wait_until(lambda: shop.processes() == [])
+    with shop.up():
+        assert shop.is_ready()
+
+
+def test_commands_bring_their_own_servers(shop: Shop) -> None:
+    """Without `up`, a command runs the embedded servers for as long as it needs them."""
+    assert "Applied 0001_write_side" in shop.run("migrate").stdout
+    assert shop.run("seed", "20").returncode == 0
+    assert "Rebuilt" in shop.run("rebuild", "package_listing").stdout
+    assert "equals the write side" in shop.run("verify").stdout
+    environment = shop.run("env").stdout
+    dsn = shlex.split(dict(line.split("=", 1) for line in environment.splitlines())["PAQUETERIA_DATABASE_URL"])[0]
+    assert dsn.startswith("postgresql://")
+    assert shop.processes() == []
+    assert "no read model nothing" in one_line(shop.run("rebuild", "nothing"))
+
+
+def test_what_can_be_foreseen_is_one_line(shop: Shop, database: str) -> None:
+    """A taken port, a wrong address, a newer database: a sentence, and a status that isn't zero."""
+    key = {"PAQUETERIA_SECRET_KEY": "a key for tests, and for nothing else"}
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert f"Port {port}" in one_line(shop.run("up", PAQUETERIA_PORT=port))
+    nowhere = f"postgresql://127.0.0.1:{_free_port()}/shop"
+    assert "the database" in one_line(shop.run("up", PAQUETERIA_DATABASE_URL=nowhere, **key))
+    assert "PAQUETERIA_DATABASE_URL" in one_line(shop.run("migrate", PAQUETERIA_DATABASE_URL="nonsense://", **key))
+    assert "SECRET_KEY" in one_line(shop.run("env", PAQUETERIA_DATABASE_URL=database))
+    assert "PAQUETERIA_PORT" in one_line(shop.run("up", PAQUETERIA_PORT="eighty"))
+    with psycopg.connect(database) as conn:
+        conn.execute("INSERT INTO schema_migrations (name, checksum) VALUES ('9999_later', '-')")
+    assert "newer version" in one_line(shop.run("up", PAQUETERIA_DATABASE_URL=database, **key))
+
+
+@pytest.mark.parametrize("name", sorted(get_command(manage.app).commands))  # type: ignore[attr-defined]
+def test_every_command_has_help(name: str) -> None:
+    """`--help` says what each is for."""
+    result = CliRunner().invoke(manage.app, [name, "--help"])
+    assert result.exit_code == 0
+    assert "Usage:" in result.output
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
