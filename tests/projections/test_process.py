@@ -1,0 +1,216 @@
+"""Of several projecting processes one leads; what it does by itself is done once, and comes back after any failure."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+
+import psycopg
+import pytest
+from prometheus_client import REGISTRY
+from psycopg.errors import DivisionByZero
+from redis.asyncio import Redis
+
+from db.change_log import CHANNEL
+from db.page_cache import EPOCH_KEY
+from db.pools import Connection, connect
+from infra.settings import Settings
+from projections import process
+from projections.process import Job
+from projections.refresh import refresh_views
+from tests.projections.conftest import Shop
+from tests.support import Clock
+
+pytestmark = pytest.mark.anyio
+
+Condition = Callable[[], Awaitable[bool]]
+
+
+async def until(condition: Condition) -> None:
+    """Wait for what must happen soon; a generous deadline is no measurement."""
+    async with asyncio.timeout(30):
+        while not await condition():  # noqa: ASYNC110 (what is waited for has no event)
+            await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def processes(settings: Settings, clock: Clock, number: int = 1, *jobs: Job) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(process.run(settings, clock, jobs)) for _ in range(number)]
+    yield
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def shown(shop: Shop, count: int) -> Condition:
+    async def condition() -> bool:
+        return bool(await asyncio.to_thread(shop.value, "SELECT count(*) FROM package_listing") == count)
+
+    return condition
+
+
+def cut(shop: Shop, names: str) -> None:
+    statement = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name LIKE %s"
+    )
+    assert shop.conn.execute(statement, (names,)).fetchall()
+
+
+async def test_a_change_shows_without_a_signal(shop: Shop, settings: Settings, clock: Clock) -> None:
+    """A signal that got lost costs one poll: here none is ever sent."""
+    async with processes(settings, clock):
+        shop.announce()
+        await until(shown(shop, 1))
+
+
+async def test_a_signal_wakes_the_projector(
+    shop: Shop, settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With no poll in sight, the write side's signal is enough."""
+    monkeypatch.setattr(process, "POLL", 3600.0)
+    async with processes(settings, clock):
+        shop.announce()
+
+        async def signalled() -> bool:
+            shop.conn.execute("SELECT pg_notify(%s, '')", (CHANNEL,))
+            return await shown(shop, 1)()
+
+        await until(signalled)
+
+
+@pytest.mark.parametrize("names", ["paqueteria leader", "paqueteria projector", "paqueteria projector wake-up", "%"])
+async def test_any_lost_connection_is_made_again(shop: Shop, settings: Settings, clock: Clock, names: str) -> None:
+    """Whichever of its connections dies, the projector takes the lead again by itself."""
+    async with processes(settings, clock):
+        shop.announce()
+        await until(shown(shop, 1))
+        cut(shop, names)
+        shop.announce()
+        await until(shown(shop, 2))
+
+
+async def test_a_standby_takes_over(shop: Shop, settings: Settings, clock: Clock) -> None:
+    """Two processes and one lead: when the leader's lock is gone, somebody leads again; nothing is applied twice."""
+    async with processes(settings, clock, 2):
+        shop.announce()
+        await until(shown(shop, 1))
+        held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND database ="
+        leaders = f"{held} (SELECT oid FROM pg_database WHERE datname = current_database())"
+        assert shop.value(leaders) == 1
+        cut(shop, "paqueteria leader")
+        shop.announce()
+        await until(shown(shop, 2))
+    assert shop.value("SELECT sum(count)::int FROM package_counts") == 2
+
+
+async def test_the_cache_is_vouched_for_only_while_somebody_leads(
+    shop: Shop, settings: Settings, redis: Redis, clock: Clock
+) -> None:
+    """The leader lends the epoch; a process that merely stands by, or has stopped, lends none."""
+    shop.conn.execute(process.LEAD)  # somebody else leads, and keeps no cache
+
+    async def is_believed() -> bool:
+        return bool(await redis.exists(EPOCH_KEY))
+
+    async with processes(settings, clock):
+        await asyncio.sleep(2 * process.STAND_BY)
+        assert not await is_believed()
+        shop.conn.execute("SELECT pg_advisory_unlock_all()")
+        await until(is_believed)
+
+    async def is_not_believed() -> bool:
+        return not await is_believed()
+
+    await until(is_not_believed)
+
+
+async def test_jobs_run_in_the_leader_alone(shop: Shop, settings: Settings, clock: Clock) -> None:
+    """A job that several processes are given runs in one of them, at the clock's time."""
+    ran: list[datetime] = []
+
+    async def note(_conn: Connection, now: datetime) -> None:
+        ran.append(now)
+
+    async with processes(settings, clock, 3, Job("note", 3600, note)):
+        shop.announce()
+        await until(shown(shop, 1))
+
+        async def has_run() -> bool:
+            return bool(ran)
+
+        await until(has_run)
+    assert ran == [clock()]
+
+
+async def test_a_job_that_fails_is_seen(settings: Settings, clock: Clock) -> None:
+    """A failed run is counted and logged, and the projector goes on."""
+
+    async def fail(conn: Connection, _now: datetime) -> None:
+        await conn.execute("SELECT 1 / 0")
+
+    def failures() -> float:
+        labels = {"job": "fail", "outcome": "failed"}
+        return REGISTRY.get_sample_value("paqueteria_scheduled_jobs_not_done_total", labels) or 0.0
+
+    before = failures()
+    async with processes(settings, clock, 1, Job("fail", 3600, fail)):
+
+        async def is_counted() -> bool:
+            return failures() == before + 1
+
+        await until(is_counted)
+    with pytest.raises(DivisionByZero):
+        async with await connect(settings.postgres_dsn, "test") as conn:
+            await fail(conn, clock())
+
+
+async def test_the_views_are_refreshed_by_the_clock(shop: Shop, settings: Settings, clock: Clock) -> None:
+    """The fees of what is in storage are as of the refresh, and the day's money is Bogota's day."""
+    package_id = shop.announce()
+    shop.receive(package_id)
+    paid = shop.announce()
+    shop.receive(paid)
+    clock.advance(hours=24, seconds=1)
+    shop.deliver(paid)
+    async with await connect(settings.postgres_dsn, "test") as conn:
+        await refresh_views(conn, clock())
+        assert shop.all("SELECT package_id, version, storage_days, total, site FROM package_fees") == [
+            {"package_id": package_id, "version": 2, "storage_days": 1, "total": 2500, "site": "PRINCIPAL"}
+        ]
+        assert shop.value("SELECT next_fee_at FROM package_fees") == clock() + timedelta(hours=24, seconds=-1)
+        row = shop.all("SELECT day::text, method, amount::int, waived::int, count::int FROM daily_summary")
+        assert row == [{"day": "2026-11-25", "method": "CASH", "amount": 2500, "waived": 0, "count": 1}]
+        refreshed = {
+            row["view"]: row["refreshed_at"] for row in shop.all("SELECT view, refreshed_at FROM view_refreshes")
+        }
+        assert refreshed == {"package_fees": clock(), "daily_summary": clock()}
+
+
+async def test_one_refresh_in_the_whole_cluster(shop: Shop, settings: Settings, clock: Clock) -> None:
+    """Who finds another refresh under way leaves the work to it; readers go on meanwhile."""
+    shop.conn.execute("BEGIN")
+    shop.conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('paqueteria.refresh', 0))")
+    async with await connect(settings.postgres_dsn, "test") as conn:
+        await refresh_views(conn, clock())
+        assert shop.value("SELECT count(*) FROM view_refreshes") == 0
+        shop.conn.execute("COMMIT")
+        shop.conn.execute("BEGIN")
+        assert shop.value("SELECT count(*) FROM package_fees") == 0
+        await refresh_views(conn, clock())
+        shop.conn.execute("COMMIT")
+    assert shop.value("SELECT count(*) FROM view_refreshes") == 2
+
+
+async def test_a_database_that_is_away_at_first(settings: Settings, clock: Clock, shop: Shop) -> None:
+    """The process waits for its database instead of ending."""
+    nowhere = settings.model_copy(update={"database_url": settings.database_url.replace("test_", "later_")})
+    name = psycopg.conninfo.conninfo_to_dict(nowhere.database_url)["dbname"]
+    async with processes(nowhere, clock):
+        await asyncio.sleep(3 * process.STAND_BY)
+        shop.conn.execute(f"CREATE DATABASE {name} TEMPLATE template_paqueteria".encode())
+        later = Shop(nowhere.database_url, clock)
+        later.announce()
+        await until(shown(later, 1))
+        later.conn.close()
+    shop.conn.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
