@@ -55,6 +55,8 @@ async def open_connections(settings: Settings) -> AsyncIterator[Connections]:
     signal, watcher = ChangeSignal(settings.postgres_dsn), CheckpointWatcher(settings.postgres_dsn)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(redis.aclose)
+        throttle = Throttle(settings)
+        stack.push_async_callback(throttle.aclose)
         for pool in (write_pool, read_pool):
             await pool.open(wait=False)
             stack.push_async_callback(pool.close)
@@ -68,7 +70,7 @@ async def open_connections(settings: Settings) -> AsyncIterator[Connections]:
             watcher,
             TokenSigner(settings.signing_key()),
             PageCache(redis, settings.cache_ttl),
-            Throttle(settings),
+            throttle,
         )
 
 

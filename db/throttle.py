@@ -6,6 +6,7 @@ import time
 from limits import parse
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
+from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
 from infra import logs
@@ -19,10 +20,16 @@ class Throttle:
     """Counts by rule and by who asks; a rule that is empty is off."""
 
     def __init__(self, settings: Settings) -> None:
+        # A pool of our own, since the library neither fails fast nor lets go of the one that it makes.
+        self._pool = ConnectionPool.from_url(settings.redis_dsn, socket_timeout=1, socket_connect_timeout=1)
         storage = RedisStorage(
-            f"async+{settings.redis_dsn}", implementation="redispy", key_prefix="paqueteria:throttle"
+            "async+redis://", implementation="redispy", key_prefix="paqueteria:throttle", connection_pool=self._pool
         )
         self._limiter = MovingWindowRateLimiter(storage)
+
+    async def aclose(self) -> None:
+        """Let go of Redis."""
+        await self._pool.aclose()
 
     async def hit(self, rule: str, *who: str, closed_without_redis: bool = False) -> None:
         """Count one request of `who` under `rule` (`30/minute`); one too many raises TooManyRequests.
