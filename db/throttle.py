@@ -23,7 +23,10 @@ class Throttle:
         # A pool of our own, since the library neither fails fast nor lets go of the one that it makes.
         self._pool = ConnectionPool.from_url(settings.redis_dsn, socket_timeout=1, socket_connect_timeout=1)
         storage = RedisStorage(
-            "async+redis://", implementation="redispy", key_prefix="paqueteria:throttle", connection_pool=self._pool
+            "async+redis://",
+            implementation="redispy",
+            key_prefix="paqueteria:throttle",
+            connection_pool=self._pool,  # type: ignore[arg-type] # documented, and missing in the annotation
         )
         self._limiter = MovingWindowRateLimiter(storage)
 
