@@ -2,13 +2,9 @@
 
 import asyncio
 import contextlib
-import http.client
 import secrets
 import shlex
-import signal
-import socket
-import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,8 +13,6 @@ import psycopg
 import redis
 import typer
 import uvicorn
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from commands.add_staff import add_staff_account
 from commands.lapse_announcements import lapse_announcements
@@ -29,11 +23,13 @@ from db.budget import check_budget
 from db.migrate import migrate as migrate_database
 from db.page_cache import EPOCH_KEY
 from db.pools import Connection, connect
-from infra import logs
+from infra import cli, logs
 from infra.auth import Role
 from infra.children import Child
+from infra.cli import console
 from infra.errors import ConfigurationError, Problem
 from infra.settings import Settings
+from infra.supervisor import supervise
 from projections import process
 from projections.rebuild import rebuild as rebuild_projections
 from projections.verify import verify as verify_projections
@@ -45,7 +41,6 @@ JOBS = (
     process.Job("forget_idempotency_keys", 600, forget_idempotency_keys),
 )
 
-console = Console(highlight=False)
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 staff_app = typer.Typer(help="Who may sign in.", no_args_is_help=True)
 cache_app = typer.Typer(help="The page cache in Redis.", no_args_is_help=True)
@@ -66,15 +61,16 @@ def up(
     demo: Annotated[int, typer.Option(help="Believable packages to put into an empty shop.", min=0)] = 0,
 ) -> None:
     """Run everything on this machine, until Ctrl-C."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGHUP, _interrupt)
     settings = Settings.load()
-    _refuse_taken_port(settings)
-    with embedded.owned(settings):
+    cli.refuse_taken_port(settings)
+    cli.interrupt_on_signals()
+    with contextlib.suppress(KeyboardInterrupt), embedded.owned(settings) as revive:
         migrate_database(settings.postgres_dsn)
         check_budget(settings, settings.workers)
         asyncio.run(_first_admin(settings))
-        asyncio.run(_run_everything(settings, demo))
+        projector = Child("projector", [str(HERE / "manage.py"), "project"])
+        api = Child("api", [str(HERE / "manage.py"), "serve", "all", "--workers", str(settings.workers)])
+        asyncio.run(supervise([projector, api], revive, _say_when_ready(settings, demo)))  # the api ends first
     console.print("Stopped.")
 
 
@@ -109,6 +105,7 @@ def serve(
     """Serve the write API, the read API, or both on one port."""
     with _servers() as settings:
         count = workers or settings.workers
+        cli.refuse_taken_port(settings)
         check_budget(settings, count)
         logs.configure()
         uvicorn.run(
@@ -131,7 +128,7 @@ def project() -> None:
     """Run the projector and the scheduler; of several, one leads and the others stand by."""
     with _servers() as settings:
         logs.configure()
-        asyncio.run(_until_signal(process.run(settings, jobs=JOBS)))
+        asyncio.run(cli.until_signal(process.run(settings, jobs=JOBS)))
 
 
 @app.command()
@@ -139,7 +136,7 @@ def rebuild(
     name: Annotated[str | None, typer.Argument(help="One read model; all of them where left out.")] = None,
 ) -> None:
     """Fill the read models anew from the normalized tables, while the old ones serve."""
-    with _servers() as settings, _progress() as report:
+    with _servers() as settings, cli.progress() as report:
         asyncio.run(rebuild_projections(settings, name, report))
     console.print("Rebuilt.")
 
@@ -154,7 +151,7 @@ def verify(*, repair: Annotated[bool, typer.Option("--repair", help="Derive agai
     elif repair:
         console.print(f"{differences} differences, repaired.")
     else:
-        _fail(f"{differences} differences: the read side is not what the write side says")
+        cli.fail(f"{differences} differences: the read side is not what the write side says")
 
 
 @app.command()
@@ -203,37 +200,6 @@ def _servers() -> Iterator[Settings]:
         yield settings
 
 
-@contextlib.contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Show bars; the function takes what is being done, how much of it is done, and how much there is."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as bars:
-        tasks: dict[str, Any] = {}
-
-        def report(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done, total=total)
-
-        yield report
-
-
-def _interrupt(_number: int, _frame: object) -> None:
-    raise KeyboardInterrupt
-
-
-def _refuse_taken_port(settings: Settings) -> None:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.host, settings.port))
-        except OSError as error:
-            raise ConfigurationError(
-                f"Port {settings.port} on {settings.host} can't be used: {error.strerror}"
-            ) from None
-
-
 @contextlib.asynccontextmanager
 async def _connection(settings: Settings) -> AsyncIterator[Connection]:
     async with await connect(settings.postgres_dsn, "manage") as conn, conn.transaction():
@@ -247,7 +213,7 @@ async def _add_staff(settings: Settings, name: str, role: Role, password: str) -
 
 async def _first_admin(settings: Settings) -> None:
     async with _connection(settings) as conn:
-        found = await (await conn.execute("SELECT EXISTS (SELECT FROM staff WHERE role = 'ADMIN')")).fetchone()
+        found = await (await conn.execute("SELECT EXISTS (SELECT FROM staff)")).fetchone()
         if found is not None and found[0]:
             return
         password = settings.admin_password or secrets.token_urlsafe(12)
@@ -258,24 +224,8 @@ async def _first_admin(settings: Settings) -> None:
         console.print(f"Made the first ADMIN: admin, with the password {password}")
 
 
-async def _run_everything(settings: Settings, demo: int) -> None:
-    projector = Child("projector", [str(HERE / "manage.py"), "project"])
-    api = Child("api", [str(HERE / "manage.py"), "serve", "all", "--workers", str(settings.workers)])
-    stop = _stop_event()
-    running = [asyncio.create_task(projector.keep_running()), asyncio.create_task(api.keep_running())]
-    try:
-        ready = asyncio.create_task(_say_when_ready(settings, demo))
-        await stop.wait()
-        ready.cancel()
-        await asyncio.gather(ready, return_exceptions=True)
-    finally:
-        for task in reversed(running):  # first nobody asks any more, then nobody projects
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-
 async def _say_when_ready(settings: Settings, demo: int) -> None:
-    while not await asyncio.to_thread(_is_ready, settings):  # noqa: ASYNC110 (another process has no event of ours)
+    while not await asyncio.to_thread(cli.is_ready, settings):  # noqa: ASYNC110 (another process has no event of ours)
         await asyncio.sleep(0.1)
     if demo:
         async with await connect(settings.postgres_dsn, "manage") as conn:
@@ -287,46 +237,10 @@ async def _say_when_ready(settings: Settings, demo: int) -> None:
     console.print(f"Data in {settings.data_dir}; Ctrl-C stops everything")
 
 
-def _is_ready(settings: Settings) -> bool:
-    connection = http.client.HTTPConnection(settings.host, settings.port, timeout=2)
-    try:
-        connection.request("GET", "/health/ready")
-        return connection.getresponse().status == http.client.OK
-    except OSError:
-        return False
-    finally:
-        connection.close()
-
-
 async def _seed(settings: Settings, count: int) -> None:
-    with _progress() as report:
+    with cli.progress() as report:
         await seed_packages(settings, count, report)
         await rebuild_projections(settings, None, report)
-
-
-def _stop_event() -> asyncio.Event:
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return stop
-
-
-async def _until_signal(work: Coroutine[None, None, None]) -> None:
-    """Run the work until it ends or a signal asks for that."""
-    stop = asyncio.create_task(_stop_event().wait())
-    task = asyncio.create_task(work)
-    await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
-    stop.cancel()
-    if task.done():
-        await task
-    else:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-def _fail(sentence: str) -> None:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"paqueteria: {sentence}", markup=False)
-    sys.exit(1)
 
 
 def main() -> None:
@@ -334,13 +248,17 @@ def main() -> None:
     try:
         app()
     except (ConfigurationError, Problem) as error:
-        _fail(str(error))
+        cli.fail(str(error))
     except psycopg.Error as error:
-        _fail(f"the database: {str(error).strip().splitlines()[0]}")
+        cli.fail(f"the database: {str(error).strip().splitlines()[0]}")
     except redis.RedisError as error:
-        _fail(f"Redis: {error}")
+        cli.fail(f"Redis: {error}")
+    except OSError as error:
+        if error.filename is None:
+            raise
+        cli.fail(f"{error.filename}: {error.strerror}")
     except KeyboardInterrupt:
-        _fail("interrupted")
+        cli.fail("interrupted")
 
 
 if __name__ == "__main__":

