@@ -154,7 +154,8 @@ class PostgresServer(_Server):
     def _command(self) -> Sequence[str]:
         settings = {"listen_addresses": "", "unix_socket_directories": str(self.socket_dir), **self.options}
         flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
-        return bound_to_parent([program("postgres"), "-D", self.folder, *flags], "INT", drop_root=True)
+        command: list[str | Path] = [program("postgres"), "-D", self.folder, *flags]
+        return bound_to_parent(command, "INT", drop_root=True, uses=[self.folder, self.socket_dir])
 
     def _init(self) -> None:
         """Make the cluster beside its place and move it there whole: an interrupted initdb leaves half of one."""
@@ -163,8 +164,9 @@ class PostgresServer(_Server):
         _hand_over(draft)
         options = ["--username=paqueteria", "--auth-local=trust", "--auth-host=reject", "--encoding=UTF8"]
         locale = ["--locale-provider=builtin", "--locale=C.UTF-8"]
+        command: list[str | Path] = [program("initdb"), "-D", draft, *options, *locale]
         made = subprocess.run(  # noqa: S603
-            bound_to_parent([program("initdb"), "-D", draft, *options, *locale], "KILL", drop_root=True),
+            bound_to_parent(command, "KILL", drop_root=True, uses=[draft]),
             capture_output=True,
             check=False,
             cwd="/",

@@ -5,6 +5,7 @@ import contextlib
 import os
 import shutil
 import signal
+import stat
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ log = logs.get("children")
 NOBODY = 65534
 """The user with no rights of its own, which every Linux has."""
 
+PASSING_CAPABILITIES = {"dac_read_search": 2, "dac_override": 1}
+"""Each with its bit; the first does no more than is needed, but containers usually lack it."""
+
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 5.0
 """Seconds before a child that died is started again; the pause doubles while it dies young."""
@@ -28,11 +32,13 @@ STOPPED_WITHIN = 8.0
 """Seconds from a child's signal to its end; after that it is killed."""
 
 
-def bound_to_parent(command: Sequence[str | Path], end_signal: str, *, drop_root: bool = False) -> list[str]:
+def bound_to_parent(
+    command: Sequence[str | Path], end_signal: str, *, drop_root: bool = False, uses: Sequence[Path] = ()
+) -> list[str]:
     """Wrap a command so that it gets `end_signal` when its parent ends in whatever way.
 
-    With `drop_root` it runs as NOBODY where we are root. The one capability that it keeps lets it pass through folders
-    closed to others, /root for one; no file's or folder's permissions are changed for it.
+    With `drop_root` it runs as NOBODY where we are root. If the program or what it `uses` lies beneath folders closed
+    to others, /root for one, it keeps the one capability to pass through; no folder's permissions are changed for it.
     """
     setpriv = shutil.which("setpriv")
     arguments = [str(part) for part in command]
@@ -40,9 +46,24 @@ def bound_to_parent(command: Sequence[str | Path], end_signal: str, *, drop_root
         if setpriv is None:
             raise ConfigurationError("To run the embedded PostgreSQL as root, setpriv (util-linux) must be installed")
         user = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-        passage = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+        passage = _passage([Path(command[0]), *uses])
         return [setpriv, *user, *passage, f"--pdeathsig={end_signal}", *arguments]
     return [setpriv, f"--pdeathsig={end_signal}", *arguments] if setpriv else arguments
+
+
+def _passage(paths: Sequence[Path]) -> list[str]:
+    """What setpriv must leave to a process of NOBODY's for it to reach all of the paths."""
+    closed = [folder for path in paths for folder in path.resolve().parents if not folder.stat().st_mode & stat.S_IXOTH]
+    if not closed and paths[0].stat().st_mode & stat.S_IXOTH:
+        return []
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    held = int(status["CapPrm"], 16) & int(status["CapBnd"], 16)
+    name = next((name for name, bit in PASSING_CAPABILITIES.items() if held >> bit & 1), None)
+    if name is None:
+        reason = f"The embedded PostgreSQL, which may not run as root, can't pass through {(closed or paths)[0]}"
+        raise ConfigurationError(f"{reason}: move this folder, or run it as an ordinary user")
+    # Without the secure bit, access(2), by which PostgreSQL finds its own program, would not count the capability.
+    return [f"--inh-caps=+{name}", f"--ambient-caps=+{name}", "--securebits=+no_setuid_fixup"]
 
 
 @dataclass

