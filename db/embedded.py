@@ -97,6 +97,7 @@ class _Server:
             self._spawn()
 
     def _spawn(self) -> None:
+        self.log.touch(mode=0o600)  # what PostgreSQL refuses it quotes, and that may be about people
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603
                 self._command(),

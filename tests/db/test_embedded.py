@@ -66,6 +66,7 @@ def test_postgresql_knows_accents_and_listens_on_its_socket_alone(server: Postgr
         assert conn.execute("SHOW shared_preload_libraries").fetchone() == ("pg_stat_statements",)
         assert conn.execute("SHOW max_connections").fetchone() == ("200",)
     assert stat.S_IMODE(server.socket_dir.stat().st_mode) == 0o700
+    assert stat.S_IMODE(server.log.stat().st_mode) == 0o600
     assert not postmaster(server).net_connections("inet")
 
 
