@@ -40,8 +40,9 @@ class Shape:
 
     @property
     def is_walked_by_status(self) -> bool:
-        """Tell whether the index of this order begins with the status, and several statuses may be asked for."""
-        return not self.in_storage and bool(self.filters & {"statuses", "site"})
+        """Tell whether the index of this order begins with the status, or with site and status."""
+        narrowed = self.in_storage or bool(self.filters & {"statuses", "site"})
+        return narrowed and not self.is_small and self.sort in ("newest", "oldest")
 
 
 CONDITIONS = {
@@ -91,12 +92,39 @@ FROM (SELECT l.*, row_number() OVER (ORDER BY {order}) AS n FROM page AS l {pric
 
 WALK = "SELECT l.* FROM {source} WHERE {conditions} ORDER BY {order} LIMIT %(limit)s + 1"
 
-# One walk for each status, for an index that begins with the status has no order across several.
+# One walk for each status, for an index that begins with the status has no order across several. Status and site are
+# pinned by a range and named in the order: with an equality the planner takes any index on announced_at to be as good,
+# and then walks a year of delivered parcels to the few announced ones.
 WALK_BY_STATUS = """
 SELECT l.* FROM unnest(%(statuses)s::text[]) AS branch (status) CROSS JOIN LATERAL (
-    SELECT l.* FROM {source} WHERE l.status = branch.status AND {conditions} ORDER BY {order} LIMIT %(limit)s + 1
+    SELECT l.* FROM {source} WHERE {pinned} AND {conditions} ORDER BY {pinned_order} LIMIT %(limit)s + 1
 ) AS l ORDER BY {order} LIMIT %(limit)s + 1
 """
+
+PINNED_BY_STATUS = {
+    "columns": "l.status",
+    "values": "branch.status",
+    "range": "l.status >= branch.status AND l.status <= branch.status",
+    "newest": "l.status DESC",
+    "oldest": "l.status",
+}
+PINNED_BY_SITE = {
+    "columns": "l.site, l.status",
+    "values": "%(site)s, branch.status",
+    "range": "l.site >= %(site)s AND l.site <= %(site)s AND l.status >= branch.status AND l.status <= branch.status",
+    "newest": "l.site DESC, l.status DESC",
+    "oldest": "l.site, l.status",
+}
+PINNED_CONDITIONS = {
+    "announced_from": "({columns}, l.announced_at) >= ({values}, %(announced_from)s)",
+    "announced_to": "({columns}, l.announced_at) < ({values}, %(announced_to)s)",
+}
+PINNED_AFTER: dict[Sort, str] = {
+    "newest": """({columns}, l.announced_at, l.package_id)
+        < ({values}, %(after_at)s::timestamptz, %(after_id)s::uuid)""",
+    "oldest": """({columns}, l.announced_at, l.package_id)
+        > ({values}, %(after_at)s::timestamptz, %(after_id)s::uuid)""",
+}
 
 # What is owed falls as received_at rises, for parcels with the same fees. There are few such pairs of fees: each is
 # walked by its index, and the walks are merged. One row more than is shown of each tells when another could overtake.
@@ -159,8 +187,8 @@ COUNT_ROWS = "SELECT count(*) FROM (SELECT FROM {source} WHERE {conditions} LIMI
 COUNT_ROWS_BY_STATUS = """
 SELECT count(*) FROM (
     SELECT FROM unnest(%(statuses)s::text[]) AS branch (status) CROSS JOIN LATERAL (
-        SELECT FROM {source} WHERE l.status = branch.status AND {conditions}
-        ORDER BY l.announced_at, l.package_id LIMIT 10001
+        SELECT FROM {source} WHERE {pinned} AND {conditions}
+        ORDER BY {pinned_order}, l.announced_at, l.package_id LIMIT 10001
     ) AS l LIMIT 10001) AS counted"""
 COUNT_MATCHES = "SELECT CASE WHEN {few} THEN ({matches}) ELSE ({walked}) END"
 
@@ -187,13 +215,13 @@ def _words(shape: Shape, template: str, between: str) -> str:
 
 IN_TEXT = "s.text LIKE {word}"
 IN_POSITION = """' ' || lower(l."position") LIKE {word}"""
-# The planner takes a text that it doesn't know for a rare one, and would read and sort everything rather than walk until
-# enough is found. coalesce() hides what it would guess from.
+# The planner takes a text that it doesn't know for a rare one, and would read and sort everything rather than walk
+# until enough is found. coalesce() hides what it would guess from.
 IN_EITHER = """coalesce(s.text LIKE {word} OR ' ' || lower(l."position") LIKE {word}, false)"""
 
 
-def _conditions(shape: Shape, *without: str) -> str:
-    wanted = [text for name, text in CONDITIONS.items() if name in shape.filters and name not in without]
+def _conditions(shape: Shape) -> str:
+    wanted = [text for name, text in CONDITIONS.items() if name in shape.filters]
     if shape.in_storage:
         wanted.append("l.status = 'RECEIVED'")
     return " AND ".join(wanted) or "true"
@@ -211,8 +239,36 @@ def _walk(shape: Shape, source: str, conditions: str) -> str:
             return compose(WALK_BY_FEES, source=source, priced=priced, conditions=conditions, start="")
         further = f"{_continued(shape, conditions)} AND l.received_at >= start.since"
         return compose(WALK_BY_FEES, source=source, priced=priced, conditions=further, start=START)
-    template = WALK_BY_STATUS if shape.is_walked_by_status else WALK
-    return compose(template, source=source, conditions=_continued(shape, conditions), order=order)
+    return compose(WALK, source=source, conditions=_continued(shape, conditions), order=order)
+
+
+def _walk_by_status(shape: Shape, source: str, *more: str) -> str:
+    """Walk an index that begins with what pins a branch, once for each status."""
+    pinned, order = _pinned(shape), ORDERS[shape.sort]
+    wanted = [*_pinned_conditions(shape), *more]
+    if shape.is_continued:
+        wanted.append(compose(PINNED_AFTER[shape.sort], columns=pinned["columns"], values=pinned["values"]))
+    return compose(
+        WALK_BY_STATUS,
+        source=source,
+        pinned=pinned["range"],
+        conditions=" AND ".join(wanted) or "true",
+        pinned_order=f"{pinned[shape.sort]}, {order}",
+        order=order,
+    )
+
+
+def _pinned(shape: Shape) -> dict[str, str]:
+    return PINNED_BY_SITE if "site" in shape.filters else PINNED_BY_STATUS
+
+
+def _pinned_conditions(shape: Shape) -> list[str]:
+    pinned = _pinned(shape)
+    conditions = CONDITIONS | {
+        name: compose(text, columns=pinned["columns"], values=pinned["values"])
+        for name, text in PINNED_CONDITIONS.items()
+    }
+    return [conditions[name] for name in conditions if name in shape.filters - {"statuses", "site"}]
 
 
 def _sort(shape: Shape, source: str, conditions: str) -> str:
@@ -227,11 +283,15 @@ def _page(shape: Shape) -> str:
     if shape.is_small:
         source, conditions = (LISTING_AND_TEXT, _with_words(shape)) if shape.words else (LISTING, _conditions(shape))
         return _sort(shape, source, conditions)
-    walked = _conditions(shape, "statuses") if shape.is_walked_by_status else _conditions(shape)
     if not shape.words:
-        return _walk(shape, LISTING, walked)
+        return (
+            _walk_by_status(shape, LISTING) if shape.is_walked_by_status else _walk(shape, LISTING, _conditions(shape))
+        )
     sorted_matches = _sort(shape, MATCHES, f"{_conditions(shape)} AND {FEW}")
-    walk = _walk(shape, LISTING_AND_TEXT, f"{walked} AND {_words(shape, IN_EITHER, ' AND ')} AND {MANY}")
+    if shape.is_walked_by_status:
+        walk = _walk_by_status(shape, LISTING_AND_TEXT, _words(shape, IN_EITHER, " AND "), MANY)
+    else:
+        walk = _walk(shape, LISTING_AND_TEXT, f"{_with_words(shape)} AND {MANY}")
     return compose("({few}) UNION ALL ({many})", few=sorted_matches, many=walk)
 
 
@@ -244,8 +304,7 @@ def _count(shape: Shape) -> str:
         return compose(COUNT_KEPT, at_site="AND k.site = %(site)s" if "site" in shape.filters else "")
     if not shape.words:
         return compose(COUNT_ROWS, source=LISTING, conditions=_conditions(shape))
-    template = COUNT_ROWS_BY_STATUS if shape.is_walked_by_status and not shape.is_small else COUNT_ROWS
-    walked = compose(template, source=LISTING_AND_TEXT, conditions=_with_words(shape))
+    walked = _count_by_status(shape) if shape.is_walked_by_status else _count_words(shape)
     if shape.is_small:
         return walked
     if not shape.filters and not shape.in_storage:
@@ -253,6 +312,23 @@ def _count(shape: Shape) -> str:
     matches = compose(COUNT_ROWS, source=MATCHES, conditions=_conditions(shape))
     return compose(
         "SELECT CASE WHEN {few} THEN ({matches}) ELSE ({walked}) END", few=FEW, matches=matches, walked=walked
+    )
+
+
+def _count_words(shape: Shape) -> str:
+    return compose(COUNT_ROWS, source=LISTING_AND_TEXT, conditions=_with_words(shape))
+
+
+def _count_by_status(shape: Shape) -> str:
+    pinned = _pinned(shape)
+    conditions = " AND ".join([*_pinned_conditions(shape), _words(shape, IN_EITHER, " AND ")])
+    order = pinned["oldest"]
+    return compose(
+        COUNT_ROWS_BY_STATUS,
+        source=LISTING_AND_TEXT,
+        pinned=pinned["range"],
+        conditions=conditions,
+        pinned_order=order,
     )
 
 

@@ -10,9 +10,10 @@ from pydantic import BaseModel
 from db.package_document import PACKAGE_DOCUMENT, PRICED, Package
 from infra.auth import Role, allow
 from infra.clock import TheClock
-from infra.fields import Line, phone_number
+from infra.fields import phone_number
 from infra.routing import router
 from queries.pages import Query, TheEdge, answers
+from queries.parameters import Code
 from queries.sql import compose, extended, stamped
 
 lookup = router("packages")
@@ -75,7 +76,7 @@ def fetch(q: str, now: datetime) -> Query:
 @lookup.get("/lookup", response_model=FoundPackages, responses=answers(401, 403))
 @allow(Role.VIEWER)
 async def lookup_packages(
-    q: Annotated[Line, Parameter(examples=["7K3M-9QXA"])], edge: TheEdge, clock: TheClock
+    q: Annotated[Code, Parameter(examples=["7K3M-9QXA"])], edge: TheEdge, clock: TheClock
 ) -> Response:
     """Find parcels by exact tracking code, guide, other code, phone or position; spaces, dashes and case ignored."""
     return await edge.answer(fetch(q, clock()))

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from infra.fields import Instant, OptionalLine, SiteCode
+from infra.fields import Instant, Line, OptionalLine, SiteCode
 
 MOST_WORDS = 12
 
@@ -25,6 +25,11 @@ def _absent_if_blank(value: object) -> object:
     return None if value == "" else value
 
 
+def _stripped(value: object) -> object:
+    return value.strip() if isinstance(value, str) else value
+
+
+Code = Annotated[Line, BeforeValidator(_stripped)]
 OptionalWords = Annotated[OptionalLine, AfterValidator(_has_few_words)]
 OptionalInstant = Annotated[Instant | None, BeforeValidator(_absent_if_blank)]
 OptionalSite = Annotated[SiteCode | None, BeforeValidator(_absent_if_blank)]

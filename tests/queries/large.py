@@ -40,7 +40,8 @@ CROSS JOIN LATERAL (SELECT
 DERIVE = """
 INSERT INTO package_search
 SELECT package_id, announced_at, ' ' || searchable(concat_ws(' ', customer_name, customer_phone, guide_number,
-    guide_key, tracking_code, left(tracking_code, 4) || '-' || right(tracking_code, 4), array_to_string(other_codes, ' ')))
+    guide_key, tracking_code, left(tracking_code, 4) || '-' || right(tracking_code, 4),
+    array_to_string(other_codes, ' ')))
 FROM package_listing;
 INSERT INTO package_counts SELECT site, status, count(*) FROM package_listing GROUP BY site, status;
 INSERT INTO customer_listing

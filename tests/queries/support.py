@@ -165,11 +165,11 @@ class Shop:
             cursor.execute(COUNT)
             batch = int((cursor.execute(MOVE, {"at": self.clock()}).fetchone() or (0,))[0])
             cursor.execute(GENERATIONS, {"batch": batch, "scopes": list(scopes)})
-            packages = [{"package_id": str(r["package_id"]), "status": r["status"], "version": r["version"]} for r in rows]
+            packages = [
+                {"package_id": str(r["package_id"]), "status": r["status"], "version": r["version"]} for r in rows
+            ]
             if rows:
-                cursor.execute(
-                    "INSERT INTO batch_changes VALUES (%s, %s, %s)", [batch, Jsonb(packages), self.clock()]
-                )
+                cursor.execute("INSERT INTO batch_changes VALUES (%s, %s, %s)", [batch, Jsonb(packages), self.clock()])
         if announce:
             self.announce(scopes, batch)
         return batch
