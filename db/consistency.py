@@ -6,7 +6,7 @@ ids and snapshots mean nothing in another life of the cluster.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 import psycopg
@@ -128,7 +128,7 @@ class CheckpointWatcher:
                 return
         raise Unavailable("The listing doesn't include that change yet")
 
-    async def batches(self) -> AsyncIterator[Checkpoint]:
+    async def batches(self) -> AsyncGenerator[Checkpoint, None]:
         """Yield each checkpoint as it moves on, the present one first; several moves may come as one."""
         last: Checkpoint | None = None
         while True:

@@ -1,6 +1,7 @@
 """`GET /api/v1/updates`: what changes, as Server-Sent Events, as it is projected."""
 
 import asyncio
+import contextlib
 import re
 import uuid
 from collections.abc import AsyncIterator
@@ -57,6 +58,17 @@ class EventStream(StreamingResponse):
     """Server-Sent Events."""
 
     media_type = "text/event-stream"
+
+
+async def _current(connections: Connections) -> Checkpoint:
+    """Give the present checkpoint; a process that has just begun may have to wait for its first one."""
+    with contextlib.suppress(TimeoutError):
+        async with (
+            asyncio.timeout(connections.settings.consistency_wait),
+            contextlib.aclosing(connections.watcher.batches()) as batches,
+        ):
+            return await anext(batches)
+    raise Unavailable("The database can't be reached right now")
 
 
 def _after(last_event_id: str | None, current: Checkpoint) -> int:
@@ -121,9 +133,7 @@ async def follow_updates(
 ) -> StreamingResponse:
     """Follow what changes, from now on or after `Last-Event-ID`; what is older than an hour is not told again."""
     await edge.wait()
-    current = edge.connections.watcher.current
-    if current is None:
-        raise Unavailable("The database can't be reached right now")
+    current = await _current(edge.connections)
     token = edge.connections.tokens.sign(Token(current.incarnation, batch=current.batch))
     headers: dict[str, Any] = {"Cache-Control": "private, no-cache", "X-Accel-Buffering": "no", HEADER: token}
     return EventStream(events(request, edge.connections, _after(last_event_id, current)), headers=headers)

@@ -1,5 +1,6 @@
 """Updates: what is projected is told, in order, and a stream ends when its process or its session does."""
 
+import contextlib
 import json
 import os
 import signal
@@ -28,7 +29,8 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def address(shop: Shop) -> Iterator[str]:
     """The read API behind a real server, since the test client can't read an answer that never ends."""
-    config = uvicorn.Config(create_app(shop.settings, shop.clock), port=0, log_config=None, lifespan="on")
+    app = create_app(shop.settings, shop.clock)
+    config = uvicorn.Config(app, port=0, log_config=None, lifespan="on", timeout_graceful_shutdown=10)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -38,7 +40,7 @@ def address(shop: Shop) -> Iterator[str]:
         time.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
     yield f"http://127.0.0.1:{port}/api/v1/updates"
-    server.should_exit = server.force_exit = True
+    server.should_exit = True
     thread.join(timeout=20)
     assert not thread.is_alive()
 
@@ -115,9 +117,14 @@ def test_an_open_stream_ends_at_once_with_its_process(shop: Shop) -> None:
     )
     now = system_clock()
     token = encode_session(Session(shop.staff[Role.VIEWER], 1), shop.settings.secret_key, now - timedelta(minutes=1))
-    with subprocess.Popen(
-        [sys.executable, "-c", program], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as process:
+    command = [sys.executable, "-c", program]
+    with (
+        subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as process,
+        contextlib.ExitStack() as stack,
+    ):
+        stack.callback(process.kill)
         assert process.stdout is not None
         port = int(process.stdout.readline())
         url = f"http://127.0.0.1:{port}/api/v1/updates"
