@@ -198,6 +198,7 @@ class EpochKeeper:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._epoch: str | None = None
+        self._closed_until = 0.0
 
     async def begin(self) -> None:
         """Begin another epoch: no page and no copy of a generation from before is believed."""
@@ -207,21 +208,35 @@ class EpochKeeper:
     async def renew(self) -> None:
         """Say that the projector lives; an epoch that is gone begins anew. With Redis away the lease runs out."""
         try:
-            lease = int(EPOCH_LEASE * 1000)
-            if self._epoch is None or not await cast(
-                "Awaitable[int]", self._redis.eval(RENEW, 1, EPOCH_KEY, self._epoch, lease)
-            ):
-                await self.begin()
-        except (RedisError, OSError) as error:
+            async with asyncio.timeout(PATIENCE):
+                lease = int(EPOCH_LEASE * 1000)
+                if self._epoch is None or not await cast(
+                    "Awaitable[int]", self._redis.eval(RENEW, 1, EPOCH_KEY, self._epoch, lease)
+                ):
+                    await self.begin()
+        except (RedisError, OSError, TimeoutError) as error:
             log.warning("page_cache_away", during="heartbeat", error=type(error).__name__)
 
+    async def begin_anew(self) -> None:
+        """Let no page from before be believed: somebody else has changed what they show."""
+        self._epoch = None
+        await self.renew()
+
     async def announce(self, scopes: Iterable[str], batch: int) -> None:
-        """Raise the scopes' generations, after the batch has committed."""
+        """Raise the scopes' generations, after the batch has committed.
+
+        A Redis that doesn't answer keeps the projector waiting once in BREAK at most: until the heartbeat has begun
+        the next epoch there is nothing to raise, for under that one no copy is known.
+        """
+        if self._epoch is None and time.monotonic() < self._closed_until:
+            return
         try:
-            if self._epoch is None or not await raise_generations(
-                self._redis, self._epoch, dict.fromkeys(scopes, batch)
-            ):
-                await self.begin()
-        except (RedisError, OSError) as error:
+            async with asyncio.timeout(PATIENCE):
+                if self._epoch is None or not await raise_generations(
+                    self._redis, self._epoch, dict.fromkeys(scopes, batch)
+                ):
+                    await self.begin()
+        except (RedisError, OSError, TimeoutError) as error:
             log.warning("page_cache_away", during="announce", error=type(error).__name__)
             self._epoch = None  # copies in a Redis that comes back have missed this batch, so the next epoch is another
+            self._closed_until = time.monotonic() + BREAK

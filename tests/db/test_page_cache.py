@@ -1,11 +1,13 @@
 """A page is believed while its scopes' generations stand, and while somebody vouches for them."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 
 import pytest
 from redis.asyncio import Redis
 
+from db import page_cache
 from db.consistency import Checkpoint
 from db.page_cache import EPOCH_KEY, EpochKeeper, Page, PageCache, Place, discard, generation_key
 from tests.support import Clock
@@ -132,6 +134,38 @@ async def test_an_announcement_that_failed_ends_the_epoch(cache: PageCache, redi
     await keeper.renew()
     assert (await cache.find("digest", SCOPES))[1] is None
     await away.aclose()
+
+
+async def test_a_silent_redis_keeps_the_projector_waiting_once(
+    cache: PageCache, redis: Redis, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frozen, it takes connections and never answers: one batch is delayed, the next ones aren't, and none is lost."""
+    monkeypatch.setattr(page_cache, "BREAK", 3600.0)
+    asked: list[object] = []
+    closed = asyncio.Event()
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.read(1))
+        await closed.wait()
+        writer.close()
+
+    async with await asyncio.start_server(take, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        silent = Redis.from_url(f"redis://127.0.0.1:{port}/0")
+        keeper = EpochKeeper(redis)
+        await keeper.begin()
+        await cache.keep(await place_of(cache), page(), [5, 3], clock())
+        keeper._redis = silent  # noqa: SLF001 (the same keeper, its Redis frozen)
+        for batch in range(6, 9):
+            await keeper.announce(SCOPES, batch)
+        assert len(asked) == 1
+        await silent.aclose()
+        closed.set()
+    keeper._redis = redis  # noqa: SLF001
+    await keeper.renew()
+    assert (await cache.find("digest", SCOPES))[1] is None
+    await keeper.announce(SCOPES, 9)
+    assert (await redis.get(generation_key(SCOPES[0])) or b"")[-2:] == b":9"
 
 
 async def test_a_keeper_that_lost_the_lead_renews_nothing(redis: Redis) -> None:
