@@ -118,9 +118,11 @@ def fetch(filters: PackageFilters, now: datetime, key: str, limit: int = 50, cur
         "position": filters.position,
         **_bounds(filters, at),
     }
+    used = frozenset(name for name, value in narrowed.items() if value is not None)
     shape = Shape(
         filters.sort,
-        frozenset(name for name, value in narrowed.items() if value is not None),
+        used,
+        used - {name for name, value in filters if value is not None},
         len(words),
         filters.in_storage,
         after is not None,
@@ -145,7 +147,8 @@ def fetch(filters: PackageFilters, now: datetime, key: str, limit: int = 50, cur
         )
 
     identity = {"route": "packages", **asked, "limit": limit, "cursor": cursor}
-    return Query(statement(shape), identity, now, binds, _scopes(filters, statuses), finish)
+    scopes = _scopes(filters, statuses)
+    return Query(statement(shape), identity, now, binds, scopes, finish, plan_by_values=shape.has_range)
 
 
 @packages.get("/packages", response_model=PackageList, responses=answers(401, 403))

@@ -20,10 +20,11 @@ COUNTED = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What the parameters are, without their values."""
+    """What the parameters are, without their values; `implied` are the filters that follow from others."""
 
     sort: Sort
     filters: frozenset[str]
+    implied: frozenset[str]
     words: int
     in_storage: bool
     is_continued: bool
@@ -32,6 +33,11 @@ class Shape:
     def is_counted_already(self) -> bool:
         """Tell whether the projection keeps this count."""
         return not self.words and self.filters <= {"statuses", "site"}
+
+    @property
+    def has_range(self) -> bool:
+        """Tell whether the best plan depends on how wide a range is."""
+        return any(name.endswith(("_from", "_to", "_before")) for name in self.filters)
 
     @property
     def is_small(self) -> bool:
@@ -92,6 +98,11 @@ FROM (SELECT l.*, row_number() OVER (ORDER BY {order}) AS n FROM page AS l {pric
 
 WALK = "SELECT l.* FROM {source} WHERE {conditions} ORDER BY {order} LIMIT %(limit)s + 1"
 
+# A position is one parcel's: OFFSET keeps the planner from walking an order until it meets it.
+COLLECT = """
+SELECT l.* FROM (SELECT l.* FROM {source} WHERE {conditions} OFFSET 0) AS l ORDER BY {order} LIMIT %(limit)s + 1
+"""
+
 # One walk for each status, for an index that begins with the status has no order across several. Status and site are
 # pinned by a range and named in the order: with an equality the planner takes any index on announced_at to be as good,
 # and then walks a year of delivered parcels to the few announced ones.
@@ -101,30 +112,25 @@ SELECT l.* FROM unnest(%(statuses)s::text[]) AS branch (status) CROSS JOIN LATER
 ) AS l ORDER BY {order} LIMIT %(limit)s + 1
 """
 
-PINNED_BY_STATUS = {
-    "columns": "l.status",
-    "values": "branch.status",
-    "range": "l.status >= branch.status AND l.status <= branch.status",
-    "newest": "l.status DESC",
-    "oldest": "l.status",
-}
-PINNED_BY_SITE = {
+BY_STATUS = {"columns": "l.status", "values": "branch.status", "newest": "l.status DESC", "oldest": "l.status"}
+BY_SITE = {
     "columns": "l.site, l.status",
     "values": "%(site)s, branch.status",
-    "range": "l.site >= %(site)s AND l.site <= %(site)s AND l.status >= branch.status AND l.status <= branch.status",
     "newest": "l.site DESC, l.status DESC",
     "oldest": "l.site, l.status",
 }
-PINNED_CONDITIONS = {
-    "announced_from": "({columns}, l.announced_at) >= ({values}, %(announced_from)s)",
-    "announced_to": "({columns}, l.announced_at) < ({values}, %(announced_to)s)",
-}
-PINNED_AFTER: dict[Sort, str] = {
-    "newest": """({columns}, l.announced_at, l.package_id)
-        < ({values}, %(after_at)s::timestamptz, %(after_id)s::uuid)""",
-    "oldest": """({columns}, l.announced_at, l.package_id)
-        > ({values}, %(after_at)s::timestamptz, %(after_id)s::uuid)""",
-}
+
+# One bound at each end, the narrowest: of two the index may begin at the wider one, and a late page then walks from
+# the first row.
+LOWER = "({columns}) >= ({values})"
+LOWER_FROM = "({columns}, l.announced_at) >= ({values}, %(announced_from)s)"
+LOWER_AFTER = "({columns}, l.announced_at, l.package_id) > ({values}, %(after_at)s::timestamptz, %(after_id)s::uuid)"
+UPPER = "({columns}) <= ({values})"
+UPPER_TO = "({columns}, l.announced_at) < ({values}, %(announced_to)s)"
+UPPER_AFTER = "({columns}, l.announced_at, l.package_id) < ({values}, %(after_at)s::timestamptz, %(after_id)s::uuid)"
+
+IMPLIED: dict[Sort, str] = {"newest": "announced_to", "oldest": "announced_from", "days": "received_from", "owed": ""}
+"""The filter that a cursor implies, since it came from a row within the filters."""
 
 # What is owed falls as received_at rises, for parcels with the same fees. There are few such pairs of fees: each is
 # walked by its index, and the walks are merged. One row more than is shown of each tells when another could overtake.
@@ -183,6 +189,10 @@ MANY = "(SELECT count(*) > 10000 FROM matched)"
 COUNT_KEPT = """SELECT coalesce(sum(k.count), 0)::bigint FROM package_counts AS k
 WHERE k.status = ANY(%(statuses)s) {at_site}"""
 COUNT_ROWS = "SELECT count(*) FROM (SELECT FROM {source} WHERE {conditions} LIMIT 10001) AS counted"
+# By an order of their own, so that the smallest index there is counts them.
+COUNT_STORED = """
+SELECT count(*) FROM (SELECT FROM {source} WHERE {conditions} ORDER BY l.received_at LIMIT 10001) AS counted
+"""
 
 COUNT_ROWS_BY_STATUS = """
 SELECT count(*) FROM (
@@ -220,115 +230,112 @@ IN_POSITION = """' ' || lower(l."position") LIKE {word}"""
 IN_EITHER = """coalesce(s.text LIKE {word} OR ' ' || lower(l."position") LIKE {word}, false)"""
 
 
-def _conditions(shape: Shape) -> str:
-    wanted = [text for name, text in CONDITIONS.items() if name in shape.filters]
-    if shape.in_storage:
+def _conditions(shape: Shape, *without: str) -> str:
+    wanted = [text for name, text in CONDITIONS.items() if name in shape.filters and name not in without]
+    if shape.in_storage and "position" not in shape.filters:
         wanted.append("l.status = 'RECEIVED'")
     return " AND ".join(wanted) or "true"
 
 
-def _continued(shape: Shape, conditions: str) -> str:
-    return f"{conditions} AND {AFTER[shape.sort]}" if shape.is_continued else conditions
+def _continued(shape: Shape, *more: str) -> str:
+    if not shape.is_continued:
+        return " AND ".join([_conditions(shape), *more])
+    return " AND ".join([_conditions(shape, IMPLIED[shape.sort]), AFTER[shape.sort], *more])
 
 
-def _walk(shape: Shape, source: str, conditions: str) -> str:
+def _walk(shape: Shape, source: str, *more: str) -> str:
     """Walk the index of the order, or the indexes that it is merged from."""
     order, priced = ORDERS[shape.sort], PRICED
-    if shape.sort == "owed":
-        if not shape.is_continued:
-            return compose(WALK_BY_FEES, source=source, priced=priced, conditions=conditions, start="")
-        further = f"{_continued(shape, conditions)} AND l.received_at >= start.since"
-        return compose(WALK_BY_FEES, source=source, priced=priced, conditions=further, start=START)
-    return compose(WALK, source=source, conditions=_continued(shape, conditions), order=order)
+    if shape.sort != "owed":
+        return compose(WALK, source=source, conditions=_continued(shape, *more), order=order)
+    if not shape.is_continued:
+        return compose(WALK_BY_FEES, source=source, priced=priced, conditions=_continued(shape, *more), start="")
+    conditions = _continued(shape, *more, "l.received_at >= start.since")
+    return compose(WALK_BY_FEES, source=source, priced=priced, conditions=conditions, start=START)
 
 
 def _walk_by_status(shape: Shape, source: str, *more: str) -> str:
     """Walk an index that begins with what pins a branch, once for each status."""
-    pinned, order = _pinned(shape), ORDERS[shape.sort]
-    wanted = [*_pinned_conditions(shape), *more]
-    if shape.is_continued:
-        wanted.append(compose(PINNED_AFTER[shape.sort], columns=pinned["columns"], values=pinned["values"]))
+    order = ORDERS[shape.sort]
     return compose(
         WALK_BY_STATUS,
         source=source,
-        pinned=pinned["range"],
-        conditions=" AND ".join(wanted) or "true",
-        pinned_order=f"{pinned[shape.sort]}, {order}",
+        pinned=_range(shape, is_continued=shape.is_continued),
+        conditions=" AND ".join([*_unpinned(shape), *more]) or "true",
+        pinned_order=f"{_pinned(shape)[shape.sort]}, {order}",
         order=order,
     )
 
 
 def _pinned(shape: Shape) -> dict[str, str]:
-    return PINNED_BY_SITE if "site" in shape.filters else PINNED_BY_STATUS
+    return BY_SITE if "site" in shape.filters else BY_STATUS
 
 
-def _pinned_conditions(shape: Shape) -> list[str]:
+def _range(shape: Shape, *, is_continued: bool) -> str:
+    """Bound a branch's walk by what pins it, the filters on announced_at, and the row it goes on after."""
+    lower = LOWER_FROM if "announced_from" in shape.filters else LOWER
+    upper = UPPER_TO if "announced_to" in shape.filters else UPPER
+    if is_continued:
+        lower, upper = (lower, UPPER_AFTER) if shape.sort == "newest" else (LOWER_AFTER, upper)
     pinned = _pinned(shape)
-    conditions = CONDITIONS | {
-        name: compose(text, columns=pinned["columns"], values=pinned["values"])
-        for name, text in PINNED_CONDITIONS.items()
-    }
-    return [conditions[name] for name in conditions if name in shape.filters - {"statuses", "site"}]
+    return compose(f"{lower} AND {upper}", columns=pinned["columns"], values=pinned["values"])
 
 
-def _sort(shape: Shape, source: str, conditions: str) -> str:
+def _unpinned(shape: Shape) -> list[str]:
+    pinned = {"statuses", "site", "announced_from", "announced_to"}
+    return [text for name, text in CONDITIONS.items() if name in shape.filters - pinned]
+
+
+def _sort(shape: Shape, source: str, *more: str) -> str:
     """Sort what a filter leaves; of `owed` all of it, since each of it tells when the order changes."""
+    conditions = _continued(shape, *more)
     if shape.sort == "owed":
         template = "SELECT l.* FROM {source} {priced} WHERE {conditions}"
-        return compose(template, source=source, priced=PRICED, conditions=_continued(shape, conditions))
-    return compose(WALK, source=source, conditions=_continued(shape, conditions), order=ORDERS[shape.sort])
+        return compose(template, source=source, priced=PRICED, conditions=conditions)
+    template = COLLECT if "position" in shape.filters else WALK
+    return compose(template, source=source, conditions=conditions, order=ORDERS[shape.sort])
 
 
 def _page(shape: Shape) -> str:
+    words = [_words(shape, IN_EITHER, " AND ")] if shape.words else []
+    source = LISTING_AND_TEXT if shape.words else LISTING
     if shape.is_small:
-        source, conditions = (LISTING_AND_TEXT, _with_words(shape)) if shape.words else (LISTING, _conditions(shape))
-        return _sort(shape, source, conditions)
+        return _sort(shape, source, *words)
+    walk = _walk_by_status if shape.is_walked_by_status else _walk
     if not shape.words:
-        return (
-            _walk_by_status(shape, LISTING) if shape.is_walked_by_status else _walk(shape, LISTING, _conditions(shape))
-        )
-    sorted_matches = _sort(shape, MATCHES, f"{_conditions(shape)} AND {FEW}")
-    if shape.is_walked_by_status:
-        walk = _walk_by_status(shape, LISTING_AND_TEXT, _words(shape, IN_EITHER, " AND "), MANY)
-    else:
-        walk = _walk(shape, LISTING_AND_TEXT, f"{_with_words(shape)} AND {MANY}")
-    return compose("({few}) UNION ALL ({many})", few=sorted_matches, many=walk)
-
-
-def _with_words(shape: Shape) -> str:
-    return f"{_conditions(shape)} AND {_words(shape, IN_EITHER, ' AND ')}"
+        return walk(shape, source)
+    few, many = _sort(shape, MATCHES, FEW), walk(shape, source, *words, MANY)
+    return compose("({few}) UNION ALL ({many})", few=few, many=many)
 
 
 def _count(shape: Shape) -> str:
     if shape.is_counted_already:
         return compose(COUNT_KEPT, at_site="AND k.site = %(site)s" if "site" in shape.filters else "")
     if not shape.words:
-        return compose(COUNT_ROWS, source=LISTING, conditions=_conditions(shape))
-    walked = _count_by_status(shape) if shape.is_walked_by_status else _count_words(shape)
+        template = COUNT_STORED if shape.in_storage and not shape.is_small else COUNT_ROWS
+        without = shape.implied & {"announced_from", "announced_to"}
+        return compose(template, source=LISTING, conditions=_conditions(shape, *without))
     if shape.is_small:
-        return walked
+        return _count_words(shape)
     if not shape.filters and not shape.in_storage:
         return "SELECT count(*) FROM matched"
     matches = compose(COUNT_ROWS, source=MATCHES, conditions=_conditions(shape))
-    return compose(
-        "SELECT CASE WHEN {few} THEN ({matches}) ELSE ({walked}) END", few=FEW, matches=matches, walked=walked
-    )
+    walked = _count_by_status(shape) if shape.is_walked_by_status else _count_words(shape)
+    return compose(COUNT_MATCHES, few=FEW, matches=matches, walked=walked)
 
 
 def _count_words(shape: Shape) -> str:
-    return compose(COUNT_ROWS, source=LISTING_AND_TEXT, conditions=_with_words(shape))
+    conditions = f"{_conditions(shape)} AND {_words(shape, IN_EITHER, ' AND ')}"
+    return compose(COUNT_ROWS, source=LISTING_AND_TEXT, conditions=conditions)
 
 
 def _count_by_status(shape: Shape) -> str:
-    pinned = _pinned(shape)
-    conditions = " AND ".join([*_pinned_conditions(shape), _words(shape, IN_EITHER, " AND ")])
-    order = pinned["oldest"]
     return compose(
         COUNT_ROWS_BY_STATUS,
         source=LISTING_AND_TEXT,
-        pinned=pinned["range"],
-        conditions=conditions,
-        pinned_order=order,
+        pinned=_range(shape, is_continued=False),
+        conditions=" AND ".join([*_unpinned(shape), _words(shape, IN_EITHER, " AND ")]),
+        pinned_order=_pinned(shape)["oldest"],
     )
 
 

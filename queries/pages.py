@@ -43,6 +43,7 @@ class Query:
     """One question: its statement (made by `stamped`), what it binds, and the scopes whose changes can change it.
 
     Without scopes it is never cached. `identity` is what tells its page from another one, `now` left out.
+    `plan_by_values` is for statements that no one plan suits: they aren't prepared.
     """
 
     statement: str
@@ -52,6 +53,7 @@ class Query:
     scopes: tuple[str, ...] = ()
     finish: Finish = _body
     missing: str = "There is nothing under this address"
+    plan_by_values: bool = False
 
     def digest(self) -> str:
         """Name the page: equal questions have equal names, in whatever order they were put."""
@@ -127,7 +129,8 @@ class Edge:
     async def _run(self, query: Query) -> tuple[Checkpoint, list[int], Row]:
         binds = {"scopes": list(query.scopes), "now": query.now, **query.binds}
         async with self.connections.read_pool.connection() as conn:
-            row = await (await conn.execute(query.statement, binds)).fetchone()
+            prepare = False if query.plan_by_values else None
+            row = await (await conn.execute(query.statement, binds, prepare=prepare)).fetchone()
         if row is None:
             raise Unavailable("The projections are being set up")
         incarnation, batch, snapshot, generations, *columns = row

@@ -18,7 +18,7 @@ INSERT INTO package_listing (
     carrier, package_type, condition, recipient_name, customer_id, customer_name, customer_phone, announced_at,
     received_at, delivered_at, cancelled_at, base_fee, daily_storage, storage_days, storage_fee, total, paid)
 SELECT ('01930000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 2,
-       translate(upper(lpad(to_hex(n * 7919), 8, '2')), '01', 'GH'), 'GUIA-' || lpad(n::text, 8, '0'),
+       translate(upper(lpad(to_hex(n::bigint * 7919), 8, '2')), '01', 'GH'), 'GUIA-' || lpad(n::text, 8, '0'),
        'GUIA' || lpad(n::text, 8, '0'), ARRAY['CODE-' || n], ARRAY['CODE' || n], status,
        'SEDE-' || n / 7 % 4, CASE status WHEN 'RECEIVED' THEN 'A-' || lpad(n::text, 6, '0') END,
        'Servientrega', CASE WHEN n % 5 = 0 THEN 'EXTRA_SIZED' ELSE 'NORMAL' END, 'GOOD',
@@ -92,6 +92,14 @@ class Plans:
             row = self.conn.execute(SQL("EXPLAIN (GENERIC_PLAN, FORMAT JSON) " + text.replace("%%", "%"))).fetchone()
         assert row is not None
         return list(_nodes(row[0][0]["Plan"]))
+
+    def pages_read(self, query: Query) -> int:
+        """Count the table and index pages that a query looks at."""
+        binds = {"scopes": list(query.scopes), "now": query.now, **query.binds}
+        row = self.conn.execute("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + query.statement, binds).fetchone()
+        assert row is not None
+        plan = row[0][0]["Plan"]
+        return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
 
     def indexes(self, query: Query) -> set[str]:
         """Name the indexes of a query's two plans, having made sure that neither reads a large table whole."""

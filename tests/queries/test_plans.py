@@ -110,6 +110,15 @@ def test_every_listing_uses_its_index(plans: Plans, name: str, sort: Any) -> Non
         assert WALKS.get((name, sort), "package_") in " ".join(used)
 
 
+@pytest.mark.parametrize("sort", ["newest", "oldest", "owed", "days"])
+@pytest.mark.parametrize("name", ["nothing", "a status", "two statuses", "a site", "a site and a status"])
+def test_a_late_page_costs_what_the_first_does(plans: Plans, name: str, sort: Any) -> None:  # noqa: ANN401
+    """A cursor begins in the index where the page before ended, however far that is."""
+    filters = PackageFilters(sort=sort, **FILTERS[name])
+    first, late = (plans.pages_read(listing(filters, is_continued=late)) for late in (False, True))
+    assert late <= 1.5 * first + 20
+
+
 def others() -> dict[str, Query]:
     now = Clock()()
     return {
