@@ -20,7 +20,8 @@ async def project(conn: Connection, moved: Iterable[Moved]) -> None:
     """Take rows from where they stood and add them where they stand."""
     differences: Counter[tuple[str, str]] = Counter()
     for row in moved:
-        differences[row.site, row.status] += 1
+        if row.site is not None and row.status is not None:
+            differences[row.site, row.status] += 1
         if row.old_site is not None and row.old_status is not None:
             differences[row.old_site, row.old_status] -= 1
     changed = {place: difference for place, difference in differences.items() if difference}

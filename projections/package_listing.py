@@ -29,23 +29,33 @@ ON CONFLICT (package_id) DO UPDATE SET
     received_at = excluded.received_at, delivered_at = excluded.delivered_at, cancelled_at = excluded.cancelled_at,
     base_fee = excluded.base_fee, daily_storage = excluded.daily_storage, storage_days = excluded.storage_days,
     storage_fee = excluded.storage_fee, total = excluded.total, paid = excluded.paid
-RETURNING OLD.site, OLD.status, OLD.customer_id, NEW.site, NEW.status, NEW.customer_id
+RETURNING OLD.site, OLD.status, OLD.customer_id, NEW.site, NEW.status, NEW.customer_id, NEW.package_id
+"""
+
+DELETE = """
+DELETE FROM package_listing WHERE package_id = ANY(%(package_ids)s)
+RETURNING site, status, customer_id, NULL, NULL, NULL, package_id
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """Where a row stood before (None for a new one) and where it stands now."""
+    """Where a row stood before (None for a new one) and where it stands now (None for one that is gone)."""
 
     old_site: str | None
     old_status: str | None
     old_customer_id: uuid.UUID | None
-    site: str
-    status: str
-    customer_id: uuid.UUID
+    site: str | None
+    status: str | None
+    customer_id: uuid.UUID | None
+    package_id: uuid.UUID
 
 
 async def project(conn: Connection, package_ids: Collection[uuid.UUID]) -> list[Moved]:
     """Derive these packages' rows again and tell how each moved."""
     rows = await (await conn.execute(UPSERT, {"package_ids": list(package_ids)})).fetchall()
-    return [Moved(*row) for row in rows]
+    moved = [Moved(*row) for row in rows]
+    if gone := set(package_ids) - {row.package_id for row in moved}:  # no command deletes, but a hand may have
+        rows = await (await conn.execute(DELETE, {"package_ids": list(gone)})).fetchall()
+        moved += [Moved(*row) for row in rows]
+    return moved

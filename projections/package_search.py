@@ -11,7 +11,14 @@ SELECT package_id, announced_at, text FROM package_search_source WHERE package_i
 ON CONFLICT (package_id) DO UPDATE SET text = excluded.text WHERE s.text <> excluded.text
 """
 
+DELETE = "DELETE FROM package_search WHERE package_id = ANY(%(package_ids)s)"
+
 
 async def project(conn: Connection, package_ids: Collection[uuid.UUID]) -> None:
     """Derive these packages' words again."""
     await conn.execute(UPSERT, {"package_ids": list(package_ids)})
+
+
+async def forget(conn: Connection, package_ids: Collection[uuid.UUID]) -> None:
+    """Drop the words of packages that are gone."""
+    await conn.execute(DELETE, {"package_ids": list(package_ids)})

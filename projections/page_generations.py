@@ -21,7 +21,9 @@ def scopes_of(moved: Iterable[Moved], customer_ids: Collection[uuid.UUID], *, re
     if reference:
         scopes.add("reference")
     for row in moved:
-        scopes |= {"all", f"status:{row.status}", f"customer:{row.customer_id}"}
+        scopes.add("all")
+        if row.status is not None:
+            scopes |= {f"status:{row.status}", f"customer:{row.customer_id}"}
         if row.old_status is not None:
             scopes |= {f"status:{row.old_status}", f"customer:{row.old_customer_id}"}
     return scopes

@@ -1,7 +1,6 @@
 """The process that projects: of several, one leads, which alone projects, vouches for the cache, runs the schedule."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,6 +30,9 @@ STAND_BY = 0.25
 """Seconds between a standby's tries to take the lead, and before a leader that failed tries again."""
 
 LEAD = "SELECT pg_try_advisory_lock(hashtextextended('paqueteria.project', 0))"
+
+LEAD_LEASE = "SET idle_session_timeout = '5s'"
+"""The server itself takes the lead from a process that is frozen: its connection stays up, but says nothing."""
 
 LAG_EVERY = 2.0
 
@@ -64,15 +66,17 @@ async def _lead(settings: Settings, clock: Clock, keeper: EpochKeeper, jobs: Seq
         await open_projector(settings.postgres_dsn) as conn,
         await connect(settings.postgres_dsn, "projector wake-up") as wake_up,
     ):
+        await lock.execute(LEAD_LEASE)
         await _take_lead(lock)
         log.info("leading")
         metrics.PROJECTION_LEADER.set(1)
         await keeper.renew()
         async with running(_keep_lease(lock, keeper), _keep_schedule(settings, clock, jobs)):
             await wake_up.execute(f"LISTEN {change_log.CHANNEL}".encode())
+            known: int | None = None
             while True:
                 try:
-                    await project_pending(conn, keeper, clock)
+                    known = await project_pending(conn, keeper, clock, known=known)
                 except Fenced:  # a rebuild or a repair moved the checkpoint, and the lead is still ours
                     log.info("fenced")
                 async for _ in wake_up.notifies(timeout=POLL, stop_after=1):
@@ -89,24 +93,30 @@ async def _take_lead(lock: Connection) -> None:
 
 async def _keep_lease(lock: Connection, keeper: EpochKeeper) -> None:
     """Vouch for the cache while the lead is really ours: the connection that holds its lock answers."""
-    looked = 0.0
     while True:
         await lock.execute("SELECT 1")
         await keeper.renew()
-        if time.monotonic() - looked > LAG_EVERY:
-            looked = time.monotonic()
-            metrics.PROJECTION_LAG.set(await count_lag(lock))
         await asyncio.sleep(HEARTBEAT)
+
+
+async def _measure_lag(conn: Connection, _now: datetime) -> None:
+    metrics.PROJECTION_LAG.set(await count_lag(conn))
 
 
 async def _keep_schedule(settings: Settings, clock: Clock, jobs: Sequence[Job]) -> None:
     refresh = Job("refresh_views", settings.fees_refresh_seconds, refresh_views)
     forget = Job("forget_batch_changes", 60, forget_batch_changes)
+    measure = Job("measure_lag", LAG_EVERY, _measure_lag)
     scheduler = AsyncIOScheduler(
         timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": 30}
     )
     scheduler.add_listener(_report, EVENT_JOB_ERROR | EVENT_JOB_MISSED | EVENT_JOB_MAX_INSTANCES)
-    for job in (refresh, forget, *jobs):  # the first run is at once: a new leader doesn't wait a whole interval
+    for job in (
+        refresh,
+        forget,
+        measure,
+        *jobs,
+    ):  # each runs at once: a new leader doesn't wait a whole interval
         scheduler.add_job(
             _run_job, "interval", (settings, clock, job), seconds=job.seconds, id=job.name, next_run_time=system_clock()
         )

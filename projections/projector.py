@@ -33,6 +33,11 @@ from projections.snapshot import Snapshot
 
 log = logs.get("projector")
 
+SESSION = """
+SELECT set_config('idle_in_transaction_session_timeout', '5s', false), set_config('lock_timeout', '10s', false)
+"""
+"""A process that freezes within a batch lets go of the checkpoint's row, so that another can lead."""
+
 LARGEST_BATCH = 5000
 """Log rows; a single transaction of more is still one batch."""
 
@@ -89,6 +94,13 @@ class Batch:
     changes: int
     scopes: frozenset[str]
     is_last: bool
+    made_at: tuple[datetime, ...] = ()
+    """When each transaction that it took in says that it was made."""
+
+    @property
+    def base(self) -> int:
+        """The batch that it was made upon."""
+        return self.number - 1 if self.changes else self.number
 
 
 async def read_changes(conn: Connection, limit: int) -> tuple[list[Change], int | None]:
@@ -136,7 +148,8 @@ async def _project(conn: Connection, clock: Clock, largest: int) -> Batch:
     )
     if moved.rowcount != 1:
         raise Fenced
-    return Batch(number, len(changes), scopes, is_last=end is None)
+    made_at = {change.xid: change.at for change in changes}
+    return Batch(number, len(changes), scopes, end is None, tuple(made_at.values()))
 
 
 async def _derive(conn: Connection, changes: list[Change], batch: int, at: datetime) -> frozenset[str]:
@@ -163,11 +176,13 @@ async def derive(conn: Connection, package_ids: set[uuid.UUID], customer_ids: se
     if package_ids:
         moved = await package_listing.project(conn, package_ids)
         await package_search.project(conn, package_ids)
+        if gone := [row.package_id for row in moved if row.status is None]:
+            await package_search.forget(conn, gone)
         await payment_listing.project(conn, package_ids)
         await package_counts.project(conn, moved)
-    if customer_ids:
-        await customer_listing.project(conn, customer_ids)
-    return page_generations.scopes_of(moved, customer_ids, reference=False)
+    owners = {row.customer_id for row in moved if row.customer_id is not None}
+    changed = await customer_listing.project(conn, customer_ids | owners)
+    return page_generations.scopes_of(moved, changed, reference=False)
 
 
 async def count_lag(conn: Connection) -> int:
@@ -183,24 +198,44 @@ async def announce(conn: Connection, keeper: EpochKeeper, batch: Batch) -> None:
 
 
 async def project_pending(
-    conn: Connection, keeper: EpochKeeper, clock: Clock = system_clock, *, largest: int = LARGEST_BATCH
-) -> None:
-    """Take in all that has committed by now, batch by batch, and announce each."""
+    conn: Connection,
+    keeper: EpochKeeper,
+    clock: Clock = system_clock,
+    *,
+    largest: int = LARGEST_BATCH,
+    known: int | None = None,
+) -> int:
+    """Take in all that has committed by now, batch by batch, announce each, and give the last one's number.
+
+    `known` is the batch that the caller saw last: upon another one somebody else has moved the checkpoint, a rebuild
+    or a repair that may have died before it told the cache, so that no page from before is believed any more.
+    """
     while True:
         started = time.perf_counter()
         batch = await project_batch(conn, clock, largest=largest)
+        if known is not None and batch.base != known:
+            log.info("moved_by_another", batch=batch.base, expected=known)
+            await keeper.begin_anew()
+        known = batch.number
         if batch.changes:
-            metrics.PROJECTION_BATCH_SECONDS.observe(time.perf_counter() - started)
-            metrics.PROJECTED_CHANGES.inc(batch.changes)
+            _measure(batch, time.perf_counter() - started, clock())
             await announce(conn, keeper, batch)
         if batch.is_last:
-            return
+            return known
+
+
+def _measure(batch: Batch, seconds: float, now: datetime) -> None:
+    metrics.PROJECTION_BATCH_SECONDS.observe(seconds)
+    metrics.PROJECTED_CHANGES.inc(batch.changes)
+    for made_at in batch.made_at:
+        metrics.COMMIT_TO_VISIBLE_SECONDS.observe((now - made_at).total_seconds())
 
 
 async def open_projector(dsn: str, name: str = "projector") -> Connection:
     """Open a connection on which every transaction is one snapshot."""
     conn = await connect(dsn, name)
     await conn.set_isolation_level(IsolationLevel.REPEATABLE_READ)
+    await conn.execute(SESSION)
     return conn
 
 

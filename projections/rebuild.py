@@ -5,12 +5,15 @@ is, and swapped in by rename in one short transaction. Killed anywhere before th
 the next rebuild begins with a new shadow.
 """
 
+import asyncio
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 import psycopg
 from psycopg import sql
+from redis.exceptions import RedisError
 
 from db.connections import make_redis
 from db.consistency import CHANNEL
@@ -27,8 +30,17 @@ log = logs.get("rebuild")
 Report = Callable[[str, int, int], None]
 """Takes what is being done, how much of it is done, and how much there is."""
 
-SWAP_TRIES = 50
-"""Each waits at most the swap's lock timeout for readers to finish, and lets the next readers in between."""
+SWAP_WITHIN = 180.0
+"""Seconds of tries, for whoever reads long: an export, a dump."""
+
+SWAP_PATIENCE = "SET LOCAL lock_timeout = '150ms'"
+"""While a swap waits for readers to finish, the next readers wait for it."""
+
+SWAP_PAUSE = 0.3
+"""Seconds between two tries, in which readers get on."""
+
+VACUUM_PATIENCE = "SET LOCAL lock_timeout = '5s'"
+"""An automatic vacuum or analyze gives way to whoever has waited for a second; readers and writers go on meanwhile."""
 
 FEW_CHANGES = 200
 """Log rows: what the swap may still have to take in, while readers wait for it."""
@@ -85,7 +97,7 @@ WHERE attrelid = %(table)s::regclass AND attnum > 0 AND NOT attisdropped ORDER B
 
 RECOUNT = """
 MERGE INTO package_counts AS c
-USING (SELECT site, status, count(*) FROM package_listing GROUP BY site, status) AS t
+USING (SELECT site, status, count(*) FROM {listing} GROUP BY site, status) AS t
 ON c.site = t.site AND c.status = t.status
 WHEN MATCHED THEN UPDATE SET count = t.count
 WHEN NOT MATCHED THEN INSERT (site, status, count) VALUES (t.site, t.status, t.count)
@@ -104,7 +116,7 @@ async def rebuild(
     settings: Settings, name: str | None = None, report: Report = lambda *_: None, clock: Clock = system_clock
 ) -> None:
     """Rebuild one read model, or all. Raises ConfigurationError for an unknown one, or beside another rebuild."""
-    models = _chosen(name)
+    models = () if name == "package_counts" else _chosen(name)
     async with await open_projector(settings.postgres_dsn, "rebuild") as conn:
         row = await (await conn.execute(ONE_AT_A_TIME)).fetchone()
         if row is None or not row[0]:
@@ -122,11 +134,11 @@ async def rebuild(
 
 
 async def discard_pages(settings: Settings) -> None:
-    """End the cache's epoch; the projector begins another, and Redis away has no page to discard."""
+    """End the cache's epoch at once; the projector begins another, as it does when it meets a batch not its own."""
     async with make_redis(settings) as redis:
         try:
             await redis.delete(EPOCH_KEY)
-        except OSError as error:
+        except (RedisError, OSError) as error:
             log.warning("page_cache_away", error=repr(error))
 
 
@@ -136,7 +148,7 @@ def _chosen(name: str | None) -> Sequence[ReadModel]:
     chosen = [model for model in READ_MODELS if model.name == name]
     if not chosen:
         known = ", ".join(model.name for model in READ_MODELS)
-        raise ConfigurationError(f"There is no read model {name}: there are {known}, and all")
+        raise ConfigurationError(f"There is no read model {name}: there are {known}, package_counts, and all")
     return chosen
 
 
@@ -205,7 +217,8 @@ async def _catch_up_and_swap(
     conn: Connection, models: Sequence[ReadModel], snapshot: str, now: datetime, *, is_whole: bool
 ) -> int:
     """Take in what has committed since the fill until little is left, then that under the swap's locks."""
-    for _ in range(SWAP_TRIES):
+    deadline = time.monotonic() + SWAP_WITHIN
+    while time.monotonic() < deadline:
         changes = FEW_CHANGES + 1
         while changes > FEW_CHANGES:
             async with conn.transaction():
@@ -215,6 +228,7 @@ async def _catch_up_and_swap(
                 return await _swap(conn, models, snapshot, now, is_whole=is_whole)
         except psycopg.errors.LockNotAvailable:
             log.info("swap_waits_for_readers")
+            await asyncio.sleep(SWAP_PAUSE)
     raise ConfigurationError("Readers never let go of the read models long enough to swap them; nothing has changed")
 
 
@@ -241,10 +255,25 @@ async def _catch_up(conn: Connection, models: Sequence[ReadModel], snapshot: str
 
 
 async def _swap(conn: Connection, models: Sequence[ReadModel], snapshot: str, now: datetime, *, is_whole: bool) -> int:
-    await conn.execute("SET LOCAL lock_timeout = '500ms'")
+    await conn.execute(VACUUM_PATIENCE)
+    for model in models:
+        await conn.execute(sql.SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(model.table))
     # Locked before the transaction's snapshot is taken: from here on nobody projects, and all that was is visible.
     await conn.execute("LOCK TABLE projection_checkpoint IN EXCLUSIVE MODE")
     await _catch_up(conn, models, snapshot)
+    listing = next((model.shadow for model in models if model.name == "package_listing"), None)
+    if listing is not None or not models:
+        await conn.execute(sql.SQL(RECOUNT).format(listing=listing or sql.Identifier("package_listing")))
+    row = await (await conn.execute(NEXT_BATCH, {"is_whole": is_whole, "now": now})).fetchone()
+    batch = int(row[0]) if row else 0
+    await conn.execute("UPDATE page_generations SET batch = %(batch)s", {"batch": batch})
+    await _rename(conn, models)
+    return batch
+
+
+async def _rename(conn: Connection, models: Sequence[ReadModel]) -> None:
+    """Put the shadows in their places: all that readers wait for."""
+    await conn.execute(SWAP_PATIENCE)
     for model in models:
         await conn.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(model.table))
     for model in models:
@@ -255,9 +284,3 @@ async def _swap(conn: Connection, models: Sequence[ReadModel], snapshot: str, no
             await conn.execute(
                 sql.SQL("ALTER INDEX {} RENAME TO {}").format(sql.Identifier(f"{name}_shadow"), sql.Identifier(name))
             )
-    if any(model.name == "package_listing" for model in models):
-        await conn.execute(RECOUNT)
-    row = await (await conn.execute(NEXT_BATCH, {"is_whole": is_whole, "now": now})).fetchone()
-    batch = int(row[0]) if row else 0
-    await conn.execute("UPDATE page_generations SET batch = %(batch)s", {"batch": batch})
-    return batch

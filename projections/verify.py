@@ -6,19 +6,25 @@ counts microseconds where they round up hours, and spells out each figure.
 """
 
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from psycopg import sql
 
 from db.consistency import CHANNEL
 from db.pools import Connection
 from infra.clock import Clock, system_clock
 from infra.settings import Settings
 from projections.projector import derive, open_projector
-from projections.rebuild import NEXT_BATCH, RECOUNT, discard_pages
+from projections.rebuild import NEXT_BATCH, RECOUNT, discard_pages, rebuild
 
 MOST_NAMED = 1000
 """Differences of one read model that are named one by one; the rest is told by its number."""
+
+MOST_REPAIRED = 20_000
+"""Differences that are repaired row by row; more than that is a rebuild, beside which the projector goes on."""
 
 # The keys of changes that no batch has read, and all packages of customers among them.
 ON_THE_WAY = """
@@ -119,10 +125,10 @@ COMPARED = (
 # One pass over both sides; rows are compared whole, and only what differs is turned into JSON to say where.
 DIFFERENCES = """
 WITH expected AS ({expected}), actual AS (SELECT * FROM {model})
-SELECT coalesce(e.{key}, a.{key}), coalesce(e.{by}, a.{by}), to_jsonb(e), to_jsonb(a)
+SELECT coalesce(e.{key}, a.{key}), coalesce(e.{by}, a.{by}),
+       CASE WHEN row_number() OVER () <= {most} THEN jsonb_build_array(e, a) END
 FROM expected AS e FULL JOIN actual AS a ON a.{key} = e.{key}
 WHERE e IS DISTINCT FROM a AND coalesce(e.{by}, a.{by}) NOT IN (SELECT key FROM on_the_way)
-LIMIT {most}
 """
 
 WRONG_COUNTS = """
@@ -144,7 +150,8 @@ class Difference:
     model: Compared | None
     key: uuid.UUID | str
     dirty: uuid.UUID | None
-    detail: str
+    detail: str | None
+    """What is and what should be; None where there are too many to name."""
 
     def __str__(self) -> str:
         return f"{self.model.name if self.model else 'package_counts'} {self.key}: {self.detail}"
@@ -165,15 +172,24 @@ async def verify(
             await conn.execute("ANALYZE on_the_way")
             found = [difference for compared in COMPARED for difference in await _compare(conn, compared)]
             found += await _compare_counts(conn)
-        for difference in found:
-            report(str(difference))
-        if found and repair:
+        _report(found, report)
+        if repair and 0 < len(found) <= MOST_REPAIRED:
             async with conn.transaction():
                 batch = await _repair(conn, found, clock)
             await conn.execute("SELECT pg_notify(%s, %s)", (CHANNEL, str(batch)))
-    if found and repair:
-        await discard_pages(settings)
+            await discard_pages(settings)
+    if repair and len(found) > MOST_REPAIRED:
+        await rebuild(settings, clock=clock)
     return len(found)
+
+
+def _report(found: list[Difference], report: Callable[[str], None]) -> None:
+    for difference in found:
+        if difference.detail is not None:
+            report(str(difference))
+    unnamed = Counter(difference.model.name for difference in found if difference.model and difference.detail is None)
+    for name, number in unnamed.items():
+        report(f"{name}: {number} more")
 
 
 async def _compare(conn: Connection, compared: Compared) -> list[Difference]:
@@ -181,7 +197,7 @@ async def _compare(conn: Connection, compared: Compared) -> list[Difference]:
         expected=compared.expected, model=compared.name, key=compared.key, by=compared.dirty_by, most=MOST_NAMED
     )
     rows = await (await conn.execute(statement.encode())).fetchall()
-    return [Difference(compared, key, by, _describe(expected, actual)) for key, by, expected, actual in rows]
+    return [Difference(compared, key, by, _describe(*sides) if sides else None) for key, by, sides in rows]
 
 
 def _describe(expected: dict[str, Any] | None, actual: dict[str, Any] | None) -> str:
@@ -212,7 +228,7 @@ async def _repair(conn: Connection, found: list[Difference], clock: Clock) -> in
     # Their counts are off by what was taken out, until they are counted anew.
     await conn.execute("UPDATE package_counts SET count = count + %s", (len(found),))
     await derive(conn, dirty["package_id"], dirty["customer_id"])
-    await conn.execute(RECOUNT)
+    await conn.execute(sql.SQL(RECOUNT).format(listing=sql.Identifier("package_listing")))
     row = await (await conn.execute(NEXT_BATCH, {"is_whole": False, "now": clock()})).fetchone()
     batch = int(row[0]) if row else 0
     await conn.execute("UPDATE page_generations SET batch = %(batch)s", {"batch": batch})

@@ -1,6 +1,7 @@
 """Of several projecting processes one leads; what it does by itself is done once, and comes back after any failure."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -8,20 +9,25 @@ from datetime import datetime, timedelta
 import psycopg
 import pytest
 from prometheus_client import REGISTRY
-from psycopg.errors import DivisionByZero
+from psycopg.errors import DivisionByZero, IdleInTransactionSessionTimeout
 from redis.asyncio import Redis
 
 from db.change_log import CHANNEL
 from db.page_cache import EPOCH_KEY
 from db.pools import Connection, connect
 from infra.settings import Settings
-from projections import process
+from projections import process, projector
 from projections.process import Job
 from projections.refresh import refresh_views
 from tests.projections.conftest import Shop
 from tests.support import Clock
 
 pytestmark = pytest.mark.anyio
+
+LEADS = """
+locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+AND classid::bigint << 32 | objid::bigint = hashtextextended('paqueteria.project', 0)
+"""
 
 Condition = Callable[[], Awaitable[bool]]
 
@@ -95,13 +101,61 @@ async def test_a_standby_takes_over(shop: Shop, settings: Settings, clock: Clock
     async with processes(settings, clock, 2):
         shop.announce()
         await until(shown(shop, 1))
-        held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND database ="
-        leaders = f"{held} (SELECT oid FROM pg_database WHERE datname = current_database())"
+        leaders = f"SELECT count(*) FROM pg_locks WHERE granted AND {LEADS}"
         assert shop.value(leaders) == 1
         cut(shop, "paqueteria leader")
         shop.announce()
         await until(shown(shop, 2))
     assert shop.value("SELECT sum(count)::int FROM package_counts") == 2
+
+
+async def test_a_frozen_leader_loses_the_lead(
+    shop: Shop, settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connections stay up and it says nothing: the server takes the lock from it, and the standby leads."""
+    monkeypatch.setattr(process, "LEAD_LEASE", "SET idle_session_timeout = '1s'")
+    freeze, thaw = threading.Event(), threading.Event()
+
+    async def block(_conn: Connection, _now: datetime) -> None:
+        if freeze.is_set():
+            thaw.wait(30)  # the whole loop, as SIGSTOP would
+
+    loop = asyncio.new_event_loop()
+    leader = loop.create_task(process.run(settings, clock, (Job("block", 0.02, block),)))
+    thread = threading.Thread(target=lambda: loop.run_until_complete(asyncio.wait([leader])))
+    thread.start()
+    shop.announce()
+    await until(shown(shop, 1))
+    try:
+        async with processes(settings, clock):
+            freeze.set()
+            shop.announce()
+            await until(shown(shop, 2))
+            freeze.clear()
+            thaw.set()
+            shop.announce()
+            await until(shown(shop, 3))
+    finally:
+        freeze.clear()
+        thaw.set()
+        loop.call_soon_threadsafe(leader.cancel)
+        await asyncio.to_thread(thread.join)
+        loop.close()
+    assert shop.value("SELECT sum(count)::int FROM package_counts") == 3
+
+
+async def test_a_batch_that_freezes_lets_go_of_the_checkpoint(
+    database: str, shop: Shop, settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds the checkpoint's row, and would keep every later leader from moving it."""
+    monkeypatch.setattr(projector, "SESSION", projector.SESSION.replace("'5s'", "'500ms'"))
+    async with await projector.open_projector(database) as frozen, frozen.transaction(force_rollback=True):
+        await frozen.execute("UPDATE projection_checkpoint SET at = at")
+        shop.announce()
+        async with processes(settings, clock):
+            await until(shown(shop, 1))
+        with pytest.raises(IdleInTransactionSessionTimeout):
+            await frozen.execute("SELECT 1")
 
 
 async def test_the_cache_is_vouched_for_only_while_somebody_leads(

@@ -3,9 +3,11 @@
 import asyncio
 
 import pytest
+from prometheus_client import REGISTRY
+from psycopg import IsolationLevel
 from redis.asyncio import Redis
 
-from db.page_cache import EpochKeeper, generation_key
+from db.page_cache import EPOCH_KEY, EpochKeeper, generation_key
 from db.pools import Connection
 from projections import projector as projector_module
 from projections.projector import READ_CHANGES, Fenced, count_lag, open_projector, project_batch, project_pending
@@ -116,17 +118,53 @@ async def test_a_rolled_back_command_never_shows(shop: Shop, projector: Connecti
     assert shop.value("SELECT count(*) FROM package_listing") == 0
 
 
-async def test_two_projectors_never_apply_one_batch(database: str, shop: Shop, clock: Clock) -> None:
-    """One that was frozen between reading and moving the checkpoint is fenced off when it wakes."""
-    shop.announce()
+UNFENCED = projector_module.MOVE_CHECKPOINT.replace(" AND batch = %(old_batch)s", "")
+
+GUARDS = [
+    (IsolationLevel.REPEATABLE_READ, projector_module.MOVE_CHECKPOINT),
+    (IsolationLevel.REPEATABLE_READ, UNFENCED),
+    (IsolationLevel.READ_COMMITTED, projector_module.MOVE_CHECKPOINT),
+]
+
+
+async def freeze_within_a_batch(
+    database: str, shop: Shop, clock: Clock, monkeypatch: pytest.MonkeyPatch, isolation: IsolationLevel, move: str
+) -> None:
+    """Let one projector sleep between reading and deriving, while another one takes in that batch and the next."""
+    add = "INSERT INTO change_log (type, at) VALUES ('SiteChanged', now())"
+    read_changes = projector_module.read_changes
     async with await open_projector(database) as frozen, await open_projector(database) as other:
-        async with frozen.transaction(force_rollback=True):
-            await frozen.execute("SELECT count(*) FROM change_log")
-            await project_batch(other, clock)
-            with pytest.raises(Fenced):
-                await project_batch(frozen, clock)
-        assert (await project_batch(frozen, clock)).changes == 0
-    assert shop.value("SELECT sum(count) FROM package_counts") == 1
+        await frozen.set_isolation_level(isolation)
+
+        async def read_and_freeze(conn: Connection, limit: int) -> tuple[list[projector_module.Change], int | None]:
+            read = await read_changes(conn, limit)
+            if conn is frozen:
+                await project_batch(other, clock)
+                shop.conn.execute(add)
+                await project_batch(other, clock)
+                monkeypatch.setattr(projector_module, "MOVE_CHECKPOINT", move)
+            return read
+
+        monkeypatch.setattr(projector_module, "read_changes", read_and_freeze)
+        shop.conn.execute(add)
+        await project_batch(frozen, clock)
+
+
+@pytest.mark.parametrize(("isolation", "move"), GUARDS)
+async def test_a_projector_that_wakes_up_late_is_fenced_off(
+    database: str, shop: Shop, clock: Clock, monkeypatch: pytest.MonkeyPatch, isolation: IsolationLevel, move: str
+) -> None:
+    """One snapshot a batch and the old batch's number each keep it from moving the checkpoint back."""
+    with pytest.raises(Fenced):
+        await freeze_within_a_batch(database, shop, clock, monkeypatch, isolation, move)
+    assert shop.value("SELECT batch FROM projection_checkpoint") == 3
+
+
+async def test_without_its_guards_it_would_move_the_checkpoint_back(
+    database: str, shop: Shop, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mutant that has neither takes back what readers have been told."""
+    await freeze_within_a_batch(database, shop, clock, monkeypatch, IsolationLevel.READ_COMMITTED, UNFENCED)
     assert shop.value("SELECT batch FROM projection_checkpoint") == 2
 
 
@@ -187,6 +225,75 @@ async def test_a_customers_change_shows_on_all_their_packages(shop: Shop, projec
     assert shop.value("SELECT count(*) FROM package_search WHERE text LIKE '% zoe ibanez%'") == 3
     assert shop.value("SELECT name FROM customer_listing WHERE phone = '+573001234567'") == "Zoë Ibáñez"
     assert "customers" in batch.scopes
+
+
+async def test_a_customer_that_no_log_row_names_shows_with_their_package(
+    shop: Shop, projector: Connection, clock: Clock
+) -> None:
+    """A correction may make the customer that it moves the package to."""
+    package_id = shop.announce()
+    await project_batch(projector, clock)
+    shop.conn.execute("UPDATE customers SET name = 'Eva Ruiz' WHERE phone = '+573001234567'")  # its version stays
+    shop.receive(package_id)
+    batch = await project_batch(projector, clock)
+    assert shop.value("SELECT name FROM customer_listing") == "Eva Ruiz"
+    assert "customers" in batch.scopes
+    shop.deliver(package_id)
+    assert "customers" not in (await project_batch(projector, clock)).scopes
+
+
+async def test_a_row_that_is_gone_goes(shop: Shop, projector: Connection, clock: Clock) -> None:
+    """No command deletes a package; whoever does so by hand, and says so in the log, sees it go with its count."""
+    package_id = shop.announce()
+    shop.announce()
+    await project_batch(projector, clock)
+    with shop.conn.transaction():
+        shop.conn.execute("DELETE FROM packages WHERE package_id = %s", (package_id,))
+        shop.conn.execute(
+            "INSERT INTO change_log (package_id, type, at) VALUES (%s, 'PackageDeleted', now())", (package_id,)
+        )
+    batch = await project_batch(projector, clock)
+    assert {"all", "status:ANNOUNCED"} <= batch.scopes
+    assert shop.value("SELECT count(*) FROM package_search") == 1
+    assert shop.value("SELECT count FROM package_counts WHERE status = 'ANNOUNCED'") == 1
+    assert_equal_sides(shop)
+
+
+async def test_a_checkpoint_moved_by_another_ends_the_belief_in_every_page(
+    shop: Shop, projector: Connection, redis: Redis, clock: Clock
+) -> None:
+    """A rebuild or a repair may die after its commit and before it has told the cache."""
+    keeper = EpochKeeper(redis)
+    await keeper.begin()
+    shop.announce()
+    known = await project_pending(projector, keeper, clock)
+    epoch = await redis.get(EPOCH_KEY)
+    known = await project_pending(projector, keeper, clock, known=known)
+    shop.announce()
+    known = await project_pending(projector, keeper, clock, known=known)
+    assert await redis.get(EPOCH_KEY) == epoch
+    shop.conn.execute("UPDATE projection_checkpoint SET batch = batch + 1")
+    await project_pending(projector, keeper, clock, known=known)
+    assert await redis.get(EPOCH_KEY) not in {None, epoch}
+
+
+async def test_the_time_to_visible_is_measured_by_transaction(
+    shop: Shop, projector: Connection, redis: Redis, clock: Clock
+) -> None:
+    """From the instant that a command names to the commit that shows it, once for each command."""
+
+    def measured() -> tuple[float, float]:
+        name = "paqueteria_projection_commit_to_visible_seconds"
+        return REGISTRY.get_sample_value(f"{name}_count") or 0, REGISTRY.get_sample_value(f"{name}_sum") or 0
+
+    count, seconds = measured()
+    with shop.conn.transaction():
+        shop.announce()
+        shop.announce()
+    shop.announce()
+    clock.advance(seconds=2)
+    await project_pending(projector, EpochKeeper(redis), clock)
+    assert measured() == (count + 2, seconds + 4)
 
 
 async def test_a_batch_raises_the_scopes_it_changes(

@@ -92,6 +92,49 @@ async def test_a_rebuild_beside_writers_readers_and_the_projector(
     assert_equal_sides(shop)
 
 
+async def test_the_counts_alone_are_rebuilt(
+    shop: Shop, projector: Connection, settings: Settings, clock: Clock
+) -> None:
+    """They are counted from the listing as it stands, and what is on its way is added by its batch."""
+    shop.announce()
+    await project_batch(projector, clock)
+    shop.announce()
+    shop.conn.execute("UPDATE package_counts SET count = 77")
+    await rebuild(settings, "package_counts", clock=clock)
+    assert shop.value("SELECT sum(count)::int FROM package_counts") == 1
+    await project_batch(projector, clock)
+    assert_equal_sides(shop)
+
+
+async def test_a_long_reader_is_waited_for_and_others_read_on(
+    shop: Shop, second_shop: Shop, settings: Settings, clock: Clock
+) -> None:
+    """An export holds the old table for as long as it reads; the swap tries again and again, and comes after it."""
+    shop.announce()
+    with second_shop.conn.transaction():
+        assert second_shop.value("SELECT count(*) FROM package_listing") == 0
+        task = asyncio.create_task(rebuild(settings, None, clock=clock))
+        waits = (
+            "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'"
+            " AND relation = 'package_listing'::regclass)"
+        )
+        async with asyncio.timeout(30):
+            for waiting in (True, False, True, False):
+                while shop.value(waits) is not waiting:  # noqa: ASYNC110 (a lock in the database has no event of ours)
+                    await asyncio.sleep(0.005)
+        assert second_shop.value("SELECT count(*) FROM package_listing") == 0
+    await task
+    assert shop.value("SELECT count(*) FROM package_listing") == 1
+
+
+async def test_redis_away_is_no_obstacle(shop: Shop, settings: Settings, clock: Clock) -> None:
+    """What is cached there is discarded by the projector, which meets a batch that isn't its own."""
+    shop.announce()
+    away = settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
+    await rebuild(away, None, clock=clock)
+    assert shop.value("SELECT count(*) FROM package_listing") == 1
+
+
 async def test_a_shadow_left_by_a_kill_is_no_obstacle(shop: Shop, settings: Settings, clock: Clock) -> None:
     """The next rebuild begins anew."""
     shop.announce()

@@ -4,6 +4,7 @@ import pytest
 
 from db.pools import Connection
 from infra.settings import Settings
+from projections import verify as verify_module
 from projections.projector import project_batch
 from projections.verify import verify
 from tests.projections.conftest import Shop
@@ -97,3 +98,19 @@ async def test_a_repair_discards_every_page(shop: Shop, settings: Settings, cloc
     await verify(settings, repair=True, clock=clock)
     batch = shop.value("SELECT batch FROM projection_checkpoint")
     assert {row["batch"] for row in shop.all("SELECT batch FROM page_generations")} == {batch}
+
+
+@pytest.mark.usefixtures("packages")
+@pytest.mark.parametrize("most", [1, 1000])
+async def test_many_differences_are_counted_and_repaired_to_the_last(
+    shop: Shop, settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """Only the first are named; past a number a rebuild repairs them."""
+    monkeypatch.setattr(verify_module, "MOST_NAMED", 1)
+    monkeypatch.setattr(verify_module, "MOST_REPAIRED", most)
+    shop.conn.execute("UPDATE package_listing SET carrier = 'Nobody'")
+    said: list[str] = []
+    assert await verify(settings, repair=True, report=said.append, clock=clock) == 3
+    assert said[1:] == ["package_listing: 2 more"]
+    assert await verify(settings, clock=clock) == 0
+    assert_equal_sides(shop)
