@@ -2,10 +2,11 @@
 
 from fastapi import Response
 from psycopg.rows import class_row
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
 from commands.transaction import CREATED, Context, Outcome, TheTransaction
 from db import change_log
+from db.documents import Site
 from db.pools import Connection
 from infra.auth import Role, allow
 from infra.errors import Conflict
@@ -30,17 +31,6 @@ class AddSite(Message):
     address: OptionalLine = None
     phone: OptionalLine = None
     opening_hours: OptionalText = None
-
-
-class Site(BaseModel):
-    """A site as the command left it."""
-
-    site: str
-    name: str
-    address: str | None
-    phone: str | None
-    opening_hours: str | None
-    version: int
 
 
 # A site that exists already gives no row.

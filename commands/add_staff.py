@@ -1,25 +1,26 @@
 """Add a member of staff, over HTTP or from the command line."""
 
 import uuid
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import Response
 from psycopg.rows import class_row
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import ConfigDict, Field, StringConstraints, ValidationError
 
 from commands.transaction import CREATED, Context, Outcome, TheTransaction
 from db import change_log
+from db.documents import RoleName, StaffMember
 from db.pools import Connection
 from infra.auth import Role, allow, hash_password
 from infra.clock import system_clock
 from infra.errors import Conflict, Invalid
-from infra.fields import Instant, Message, Name, errors_by_field
+from infra.fields import Message, Name, errors_by_field
 from infra.http import problems
 from infra.routing import router
 
 routes = router("staff")
 
-RoleName = Literal["ADMIN", "OPERATOR", "VIEWER"]
+
 Username = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{3,50}$", to_lower=True), Field(examples=["camila.rojas"])
 ]
@@ -51,18 +52,6 @@ class AddStaff(Message):
     full_name: Name
     role: RoleName
     password: Password = Field(repr=False)
-
-
-class StaffMember(BaseModel):
-    """A member of staff as the command left them."""
-
-    staff_id: uuid.UUID
-    username: str
-    full_name: str
-    role: RoleName
-    active: bool
-    version: int
-    created_at: Instant
 
 
 # A name that is in use gives no row.

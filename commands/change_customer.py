@@ -5,15 +5,16 @@ from typing import Annotated, Any
 
 from fastapi import Response
 from psycopg.rows import class_row
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints
 
 from commands.patches import UNSET, Patch, before_and_after
 from commands.transaction import OK, Context, Outcome, TheVersionedTransaction
 from db import change_log
+from db.documents import Customer
 from db.pools import Connection
 from infra.auth import Role, allow
 from infra.errors import Conflict, NotFound
-from infra.fields import Instant, Name, OptionalLine, OptionalPhone, OptionalText
+from infra.fields import Name, OptionalLine, OptionalPhone, OptionalText
 from infra.http import problems
 from infra.routing import router
 
@@ -45,22 +46,6 @@ class ChangeCustomer(Patch):
     tower: OptionalLine = None
     apartment: OptionalLine = None
     notes: OptionalText = None
-
-
-class Customer(BaseModel):
-    """A customer as the command left them."""
-
-    customer_id: uuid.UUID
-    version: int
-    name: str
-    phone: str | None
-    email: str | None
-    document: str | None
-    building: str | None
-    tower: str | None
-    apartment: str | None
-    notes: str | None
-    created_at: Instant
 
 
 LOCK = """

@@ -4,10 +4,10 @@ from fastapi import Response
 from psycopg.rows import class_row
 from pydantic import ConfigDict
 
-from commands.add_site import Site
 from commands.patches import UNSET, Patch, before_and_after
 from commands.transaction import OK, Context, Outcome, TheVersionedTransaction
 from db import change_log
+from db.documents import Site
 from db.pools import Connection
 from infra.auth import Role, allow
 from infra.errors import NotFound

@@ -7,10 +7,11 @@ from fastapi import Response
 from psycopg.rows import class_row
 from pydantic import ConfigDict, Field
 
-from commands.add_staff import Password, RoleName, StaffMember
+from commands.add_staff import Password
 from commands.patches import UNSET, Patch, before_and_after
 from commands.transaction import OK, Context, Outcome, TheVersionedTransaction
 from db import change_log
+from db.documents import RoleName, StaffMember
 from db.pools import Connection
 from infra.auth import Role, allow, hash_password
 from infra.errors import Conflict, NotFound

@@ -1,13 +1,13 @@
 """Set a tariff: it touches only packages that are announced from its instant on."""
 
-import uuid
 from typing import Annotated
 
 from fastapi import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from commands.transaction import CREATED, Context, Outcome, TheTransaction
 from db import change_log
+from db.documents import BaseFees, Tariff
 from db.pools import Connection
 from infra.auth import Role, allow
 from infra.errors import Conflict, Invalid
@@ -18,7 +18,7 @@ from infra.routing import router
 routes = router("tariffs")
 
 
-class BaseFees(Message):
+class BaseFeesToSet(Message):
     """The base fee by package type, in pesos."""
 
     NORMAL: Amount
@@ -33,17 +33,8 @@ class SetTariff(Message):
     )
 
     valid_from: Annotated[Instant, Field(strict=False)] | None = None
-    base_fees: BaseFees
+    base_fees: BaseFeesToSet
     daily_storage: Amount
-
-
-class Tariff(BaseModel):
-    """A tariff as it was set."""
-
-    tariff_id: uuid.UUID
-    valid_from: Instant
-    base_fees: BaseFees
-    daily_storage: int
 
 
 # A tariff from this very instant on gives no row.
@@ -67,7 +58,10 @@ async def handle(conn: Connection, context: Context, command: SetTariff) -> Outc
     data = {"after": fees | {"valid_from": instant_text(valid_from)}}
     await change_log.append(conn, context.change("TariffSet", version=1, data=data))
     tariff = Tariff(
-        tariff_id=row[0], valid_from=valid_from, base_fees=command.base_fees, daily_storage=command.daily_storage
+        tariff_id=row[0],
+        valid_from=valid_from,
+        base_fees=BaseFees(**command.base_fees.model_dump()),
+        daily_storage=command.daily_storage,
     )
     return Outcome(CREATED, tariff.model_dump_json(), 1, "/api/v1/tariffs")
 

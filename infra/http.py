@@ -148,7 +148,7 @@ def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
 operations = APIRouter(tags=["operations"], route_class=GuardedRoute)
 
 
-@operations.get("/health/live")
+@operations.get("/health/live", responses=problems(401))
 @allow(PUBLIC)
 async def live() -> dict[str, str]:
     """Tell that the process answers."""
@@ -162,7 +162,7 @@ class Ready(BaseModel):
     missing: dict[str, str]
 
 
-@operations.get("/health/ready", response_model=Ready, responses={503: {"model": Ready}})
+@operations.get("/health/ready", response_model=Ready, responses={**problems(401), 503: {"model": Ready}})
 @allow(PUBLIC)
 async def ready(request: Request) -> Response:
     """Tell whether the database is reached and migrated."""
@@ -172,7 +172,11 @@ async def ready(request: Request) -> Response:
     return JSONResponse({"status": "missing" if missing else "ready", "missing": missing}, status, headers)
 
 
-@operations.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@operations.get(
+    "/metrics",
+    response_class=Response,
+    responses={**problems(401), 200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
 @allow(PUBLIC)
 async def prometheus() -> Response:
     """Tell this process's figures to Prometheus."""

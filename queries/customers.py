@@ -1,10 +1,8 @@
 """A customer as the read side shows one, on a page of many and alone."""
 
-import uuid
-
 from pydantic import BaseModel
 
-from infra.fields import Instant
+from db.documents import Customer
 
 CUSTOMER_DOCUMENT = """json_build_object(
     'customer_id', c.customer_id, 'name', c.name, 'phone', c.phone, 'email', c.email, 'document', c.document,
@@ -28,18 +26,7 @@ class CountsByStatus(BaseModel):
     CANCELLED: int
 
 
-class Customer(BaseModel):
-    """A person who receives parcels; the phone is E.164, and `version` is what `If-Match` takes."""
+class CustomerWithCounts(Customer):
+    """A customer, with how many packages they have in each status."""
 
-    customer_id: uuid.UUID
-    name: str
-    phone: str | None
-    email: str | None
-    document: str | None
-    building: str | None
-    tower: str | None
-    apartment: str | None
-    notes: str | None
-    created_at: Instant
-    version: int
     by_status: CountsByStatus

@@ -8,7 +8,7 @@ from fastapi import Response
 from infra.auth import Role, allow
 from infra.clock import TheClock
 from infra.routing import router
-from queries.customers import CUSTOMER_DOCUMENT, Customer
+from queries.customers import CUSTOMER_DOCUMENT, CustomerWithCounts
 from queries.pages import Query, TheEdge, answers
 from queries.sql import compose, stamped
 
@@ -32,7 +32,7 @@ def fetch(customer_id: uuid.UUID, now: datetime) -> Query:
     return Query(SELECT, identity, now, {"customer_id": customer_id}, scopes, missing="There is no such customer")
 
 
-@customer.get("/customers/{customer_id}", response_model=Customer, responses=answers(401, 403, 404))
+@customer.get("/customers/{customer_id}", response_model=CustomerWithCounts, responses=answers(401, 403, 404))
 @allow(Role.VIEWER)
 async def get_customer(customer_id: uuid.UUID, edge: TheEdge, clock: TheClock) -> Response:
     """Show one customer, with how many parcels of theirs are in each status."""

@@ -14,7 +14,7 @@ from infra.clock import TheClock
 from infra.routing import router
 from queries import cursors
 from queries.cursors import Cursor
-from queries.customers import CUSTOMER_DOCUMENT, Customer
+from queries.customers import CUSTOMER_DOCUMENT, CustomerWithCounts
 from queries.pages import Query, Row, TheEdge, answers
 from queries.parameters import OptionalCursor, OptionalWords, words_of
 from queries.sql import compose, stamped
@@ -59,7 +59,7 @@ class CustomerPage(BaseModel):
 class CustomerList(BaseModel):
     """A page of customers, by name."""
 
-    items: list[Customer]
+    items: list[CustomerWithCounts]
     next_cursor: str | None
 
 

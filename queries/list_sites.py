@@ -3,8 +3,9 @@
 from datetime import datetime
 
 from fastapi import Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
+from db.documents import Site
 from infra.auth import PUBLIC, allow
 from infra.clock import TheClock
 from infra.routing import router
@@ -20,17 +21,6 @@ SELECT json_build_object('items', coalesce(json_agg(json_build_object(
        NULL::timestamptz AS expires_at, NULL AS etag
 FROM site_list AS s
 """)
-
-
-class Site(BaseModel):
-    """A shop."""
-
-    site: str = Field(examples=["PRINCIPAL"])
-    name: str
-    address: str | None
-    phone: str | None
-    opening_hours: str | None
-    version: int
 
 
 class SiteList(BaseModel):

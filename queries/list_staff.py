@@ -1,15 +1,13 @@
 """`GET /api/v1/staff`: who may sign in."""
 
-import uuid
 from datetime import datetime
-from typing import Literal
 
 from fastapi import Response
 from pydantic import BaseModel
 
+from db.documents import StaffMember
 from infra.auth import Role, allow
 from infra.clock import TheClock
-from infra.fields import Instant
 from infra.routing import router
 from queries.pages import Query, TheEdge, answers
 from queries.sql import stamped
@@ -24,18 +22,6 @@ SELECT json_build_object('items', coalesce(json_agg(json_build_object(
        NULL::timestamptz AS expires_at, NULL AS etag
 FROM staff_list AS w
 """)
-
-
-class StaffMember(BaseModel):
-    """A person who may sign in while `active`."""
-
-    staff_id: uuid.UUID
-    username: str
-    full_name: str
-    role: Literal["ADMIN", "OPERATOR", "VIEWER"]
-    active: bool
-    version: int
-    created_at: Instant
 
 
 class StaffList(BaseModel):

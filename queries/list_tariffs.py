@@ -1,14 +1,14 @@
 """`GET /api/v1/tariffs`: what it costs now, and what it will cost."""
 
-import uuid
 from datetime import datetime
 
 from fastapi import Response
 from pydantic import BaseModel
 
+from db.documents import Tariff
 from infra.auth import PUBLIC, allow
 from infra.clock import TheClock
-from infra.fields import Instant, Pesos
+from infra.fields import Instant
 from infra.routing import router
 from queries.pages import Query, TheEdge, answers
 from queries.sql import stamped
@@ -26,27 +26,16 @@ FROM tariff_list AS t WHERE t.valid_until IS NULL OR t.valid_until > %(now)s
 """)
 
 
-class BaseFees(BaseModel):
-    """By package type."""
-
-    NORMAL: Pesos
-    EXTRA_SIZED: Pesos
-
-
-class Tariff(BaseModel):
+class TariffInForce(Tariff):
     """What a package announced from `valid_from` until `valid_until` costs."""
 
-    tariff_id: uuid.UUID
-    valid_from: Instant
     valid_until: Instant | None
-    base_fees: BaseFees
-    daily_storage: Pesos
 
 
 class TariffList(BaseModel):
     """The tariff in force, then those to come."""
 
-    items: list[Tariff]
+    items: list[TariffInForce]
 
 
 def fetch(now: datetime) -> Query:
