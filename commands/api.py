@@ -21,6 +21,7 @@ from commands import (
     set_tariff,
     sign_in,
 )
+from db import admin_api
 from db.connections import lifespan
 from infra import http
 from infra.clock import Clock, system_clock
@@ -52,7 +53,7 @@ def create_app(settings: Settings | None = None, clock: Clock = system_clock) ->
     app = http.create_app(
         "Paquetería: commands",
         "What changes a parcel. An answer's Consistency-Token makes any query include the change.",
-        ROUTERS,
+        [*ROUTERS, admin_api.admin],
         lifespan(settings or Settings.load()),
     )
     app.state.clock = clock

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import secrets
 import tempfile
 from pathlib import Path
@@ -99,9 +100,13 @@ class Settings(BaseSettings):
 
     @property
     def socket_dir(self) -> Path:
-        """Where the embedded servers' Unix sockets are: in DATA_DIR, or in the temporary folder if that is too deep."""
+        """Where the embedded servers' Unix sockets are.
+
+        In DATA_DIR, or in the temporary folder where that is too deep or has characters that mean something in an
+        address or a list of folders.
+        """
         inside = self.data_dir / "run"
-        if len(os.fsencode(inside)) <= LONGEST_SOCKET_FOLDER:
+        if len(os.fsencode(inside)) <= LONGEST_SOCKET_FOLDER and re.fullmatch(r"[A-Za-z0-9_./-]+", str(inside)):
             return inside
         digest = hashlib.sha256(os.fsencode(self.data_dir)).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"paqueteria-{digest}"

@@ -41,10 +41,19 @@ def test_lists_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings.load().trusted_proxies == ("10.0.0.0/8", "127.0.0.1")
 
 
-def test_a_deep_data_folder_gets_a_short_socket_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A Unix socket's path may have 107 bytes, a folder's far more."""
-    monkeypatch.setenv("PAQUETERIA_DATA_DIR", str(tmp_path / ("deep" * 30)))
+@pytest.mark.parametrize("name", ["deep" * 30, "my shop", "50%", "a,b", "a&b", "depósito"])
+def test_a_deep_or_odd_data_folder_gets_a_plain_socket_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    """A Unix socket's path may have 107 bytes, and stands in addresses and lists, where some characters mean more."""
+    monkeypatch.setenv("PAQUETERIA_DATA_DIR", str(tmp_path / name))
+    assert "paqueteria-" in str(Settings.load().socket_dir)
+    assert name not in str(Settings.load().socket_dir)
     assert len(str(Settings.load().socket_dir)) < 60
+
+
+def test_a_plain_data_folder_holds_its_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing speaks against it, all of a shop is in one folder."""
     monkeypatch.setenv("PAQUETERIA_DATA_DIR", "/srv/shop")
     assert Settings.load().socket_dir == Path("/srv/shop/run")
 
