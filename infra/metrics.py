@@ -12,7 +12,6 @@ COMMANDS = Counter("paqueteria_commands_total", "Commands by name and outcome", 
 IDEMPOTENT_REPLAYS = Counter("paqueteria_idempotent_replays_total", "Answers given again for a known Idempotency-Key")
 CACHE_READS = Counter("paqueteria_page_cache_reads_total", "Pages by where they came from", ["outcome"])
 CACHE_ERRORS = Counter("paqueteria_page_cache_errors_total", "Calls to Redis that failed or took too long")
-FEES_ON_THE_FLY = Counter("paqueteria_fees_priced_on_the_fly_total", "Rows in storage that package_fees couldn't price")
 PROJECTED_CHANGES = Counter("paqueteria_projected_changes_total", "Log rows that the projector has read")
 PROJECTION_BATCH_SECONDS = Histogram(
     "paqueteria_projection_batch_duration_seconds",
