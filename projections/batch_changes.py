@@ -1,24 +1,27 @@
 """What each batch changed, for those who follow along by server-sent events; kept for an hour."""
 
-import uuid
-from collections.abc import Collection
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
+from psycopg.types.json import Jsonb
+
 from db.pools import Connection
+from projections.package_listing import Moved
 
 KEPT = timedelta(hours=1)
 
-INSERT = """
-INSERT INTO batch_changes (batch, packages, at)
-SELECT %(batch)s, jsonb_agg(jsonb_build_object('package_id', package_id, 'status', status, 'version', version)), %(at)s
-FROM package_listing WHERE package_id = ANY(%(package_ids)s)
-HAVING count(*) > 0
-"""
+INSERT = "INSERT INTO batch_changes (batch, packages, at) VALUES (%(batch)s, %(packages)s, %(at)s)"
 
 
-async def project(conn: Connection, package_ids: Collection[uuid.UUID], batch: int, at: datetime) -> None:
+async def project(conn: Connection, moved: Iterable[Moved], batch: int, at: datetime) -> None:
     """Note the batch's packages as they now are."""
-    await conn.execute(INSERT, {"package_ids": list(package_ids), "batch": batch, "at": at})
+    packages = [
+        {"package_id": str(row.package_id), "status": row.status, "version": row.version}
+        for row in moved
+        if row.status is not None
+    ]
+    if packages:
+        await conn.execute(INSERT, {"packages": Jsonb(packages), "batch": batch, "at": at})
 
 
 async def forget_batch_changes(conn: Connection, now: datetime) -> None:

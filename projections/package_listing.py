@@ -29,12 +29,12 @@ ON CONFLICT (package_id) DO UPDATE SET
     received_at = excluded.received_at, delivered_at = excluded.delivered_at, cancelled_at = excluded.cancelled_at,
     base_fee = excluded.base_fee, daily_storage = excluded.daily_storage, storage_days = excluded.storage_days,
     storage_fee = excluded.storage_fee, total = excluded.total, paid = excluded.paid
-RETURNING OLD.site, OLD.status, OLD.customer_id, NEW.site, NEW.status, NEW.customer_id, NEW.package_id
+RETURNING OLD.site, OLD.status, OLD.customer_id, NEW.site, NEW.status, NEW.customer_id, NEW.package_id, NEW.version
 """
 
 DELETE = """
 DELETE FROM package_listing WHERE package_id = ANY(%(package_ids)s)
-RETURNING site, status, customer_id, NULL, NULL, NULL, package_id
+RETURNING site, status, customer_id, NULL, NULL, NULL, package_id, NULL
 """
 
 
@@ -49,6 +49,7 @@ class Moved:
     status: str | None
     customer_id: uuid.UUID | None
     package_id: uuid.UUID
+    version: int | None
 
 
 async def project(conn: Connection, package_ids: Collection[uuid.UUID]) -> list[Moved]:

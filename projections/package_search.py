@@ -6,9 +6,11 @@ from collections.abc import Collection
 from db.pools import Connection
 
 UPSERT = """
-INSERT INTO package_search AS s (package_id, announced_at, text)
-SELECT package_id, announced_at, text FROM package_search_source WHERE package_id = ANY(%(package_ids)s)
-ON CONFLICT (package_id) DO UPDATE SET text = excluded.text WHERE s.text <> excluded.text
+INSERT INTO package_search (package_id, announced_at, text)
+SELECT package_id, announced_at, text FROM package_search_source AS s
+WHERE package_id = ANY(%(package_ids)s)
+  AND NOT EXISTS (SELECT FROM package_search AS l WHERE l.package_id = s.package_id AND l.text = s.text)
+ON CONFLICT (package_id) DO UPDATE SET text = excluded.text
 """
 
 DELETE = "DELETE FROM package_search WHERE package_id = ANY(%(package_ids)s)"

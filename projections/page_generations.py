@@ -13,13 +13,11 @@ ON CONFLICT (scope) DO UPDATE SET batch = excluded.batch
 """
 
 
-def scopes_of(moved: Iterable[Moved], customer_ids: Collection[uuid.UUID], *, reference: bool) -> set[str]:
+def scopes_of(moved: Iterable[Moved], customer_ids: Collection[uuid.UUID]) -> set[str]:
     """Name the scopes whose pages can show what has moved, from where it left and where it came to."""
     scopes = {f"customer:{customer_id}" for customer_id in customer_ids}
     if customer_ids:
         scopes.add("customers")
-    if reference:
-        scopes.add("reference")
     for row in moved:
         scopes.add("all")
         if row.status is not None:

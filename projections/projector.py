@@ -48,15 +48,28 @@ READ_CHECKPOINT = """
 SELECT batch, snapshot::text, pg_current_snapshot()::text FROM projection_checkpoint WHERE name = 'listing'
 """
 
-# The bounds are scalar subqueries: known before the scan, they let it use the index on xid. Joined, it reads the log.
-READ_CHANGES = """
-SELECT xid::text::bigint, package_id, customer_id, at FROM change_log
-WHERE xid >= (SELECT pg_snapshot_xmin(snapshot) FROM projection_checkpoint WHERE name = 'listing')
-  AND xid < (SELECT pg_snapshot_xmax(pg_current_snapshot()))
-  AND NOT pg_visible_in_snapshot(xid, (SELECT snapshot FROM projection_checkpoint WHERE name = 'listing'))
-ORDER BY xid
-LIMIT %(limit)s
+# A row for each transaction: its number, how many log rows it has, when it was made, and the keys that it makes dirty.
+BY_TRANSACTION = """
+SELECT xid::text::bigint, count(*), max(at),
+       coalesce(array_agg(DISTINCT package_id) FILTER (WHERE package_id IS NOT NULL), '{}'),
+       coalesce(array_agg(DISTINCT customer_id) FILTER (WHERE customer_id IS NOT NULL), '{}'),
+       coalesce(array_agg(DISTINCT customer_id) FILTER (WHERE customer_id IS NOT NULL AND package_id IS NULL), '{}'),
+       bool_or(package_id IS NULL AND customer_id IS NULL)
+FROM
 """
+
+# The bounds are scalar subqueries: known before the scan, they let it use the index on xid. Joined, it reads the log.
+READ_CHANGES = f"""{BY_TRANSACTION} (
+    SELECT xid, package_id, customer_id, at FROM change_log
+    WHERE xid >= (SELECT pg_snapshot_xmin(snapshot) FROM projection_checkpoint WHERE name = 'listing')
+      AND xid < (SELECT pg_snapshot_xmax(pg_current_snapshot()))
+      AND NOT pg_visible_in_snapshot(xid, (SELECT snapshot FROM projection_checkpoint WHERE name = 'listing'))
+    ORDER BY xid
+    LIMIT %(limit)s) AS unread
+GROUP BY xid ORDER BY xid
+"""
+
+READ_ONE = f"{BY_TRANSACTION} change_log WHERE xid = %(xid)s::text::xid8 GROUP BY xid"
 
 PACKAGES_OF_CUSTOMERS = "SELECT package_id FROM packages WHERE customer_id = ANY(%(customer_ids)s)"
 
@@ -78,17 +91,22 @@ class Fenced(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The keys that one log row makes dirty."""
+    """What one transaction makes dirty, by the keys that its log rows name."""
 
     xid: int
-    package_id: uuid.UUID | None
-    customer_id: uuid.UUID | None
+    rows: int
     at: datetime
+    package_ids: list[uuid.UUID]
+    customer_ids: list[uuid.UUID]
+    whole_customer_ids: list[uuid.UUID]
+    """Customers whose every package it makes dirty."""
+    is_reference: bool
+    """It names neither: a site, a tariff, staff."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one transaction of the projector took in; `number` is the old one when there was nothing to show."""
+    """What one transaction of the projector took in, in log rows; with none, `number` is the old one."""
 
     number: int
     changes: int
@@ -107,20 +125,13 @@ async def read_changes(conn: Connection, limit: int) -> tuple[list[Change], int 
     """Read whole transactions, about `limit` rows of them, and the first transaction left out (None: all was read)."""
     rows = await (await conn.execute(READ_CHANGES, {"limit": limit + 1})).fetchall()
     changes = [Change(*row) for row in rows]
-    if len(changes) <= limit:
+    if sum(change.rows for change in changes) <= limit:
         return changes, None
     end = changes[-1].xid
-    if end == changes[0].xid:  # one transaction larger than a batch: it is taken whole
-        return await _read_one(conn, end), end + 1
-    return [change for change in changes if change.xid < end], end
-
-
-async def _read_one(conn: Connection, xid: int) -> list[Change]:
-    rows = await conn.execute(
-        "SELECT xid::text::bigint, package_id, customer_id, at FROM change_log WHERE xid = %(xid)s::text::xid8",
-        {"xid": str(xid)},
-    )
-    return [Change(*row) for row in await rows.fetchall()]
+    if len(changes) == 1:  # one transaction larger than a batch: it is taken whole
+        rows = await (await conn.execute(READ_ONE, {"xid": str(end)})).fetchall()
+        return [Change(*row) for row in rows], end + 1
+    return changes[:-1], end
 
 
 async def project_batch(conn: Connection, clock: Clock, *, largest: int = LARGEST_BATCH) -> Batch:
@@ -148,30 +159,30 @@ async def _project(conn: Connection, clock: Clock, largest: int) -> Batch:
     )
     if moved.rowcount != 1:
         raise Fenced
-    made_at = {change.xid: change.at for change in changes}
-    return Batch(number, len(changes), scopes, end is None, tuple(made_at.values()))
+    rows = sum(change.rows for change in changes)
+    return Batch(number, rows, scopes, end is None, tuple(change.at for change in changes))
 
 
 async def _derive(conn: Connection, changes: list[Change], batch: int, at: datetime) -> frozenset[str]:
     # First the checkpoint, then the read models: in the order of a rebuild's swap, so that neither waits for the other.
     await conn.execute("LOCK TABLE projection_checkpoint IN ROW EXCLUSIVE MODE")
-    package_ids = {change.package_id for change in changes if change.package_id is not None}
-    customer_ids = {change.customer_id for change in changes if change.customer_id is not None}
-    whole = [change.customer_id for change in changes if change.package_id is None and change.customer_id is not None]
-    if whole:
+    package_ids = {package_id for change in changes for package_id in change.package_ids}
+    customer_ids = {customer_id for change in changes for customer_id in change.customer_ids}
+    if whole := [customer_id for change in changes for customer_id in change.whole_customer_ids]:
         rows = await conn.execute(PACKAGES_OF_CUSTOMERS, {"customer_ids": whole})
         package_ids |= {package_id for (package_id,) in await rows.fetchall()}
-    scopes = await derive(conn, package_ids, customer_ids)
-    if any(change.package_id is None and change.customer_id is None for change in changes):
+    moved, scopes = await derive(conn, package_ids, customer_ids)
+    if any(change.is_reference for change in changes):
         scopes |= {"reference"}
     await page_generations.project(conn, scopes, batch)
-    if package_ids:
-        await batch_changes.project(conn, package_ids, batch, at)
+    await batch_changes.project(conn, moved, batch, at)
     return frozenset(scopes)
 
 
-async def derive(conn: Connection, package_ids: set[uuid.UUID], customer_ids: set[uuid.UUID]) -> set[str]:
-    """Derive the read models of these keys again and name the scopes whose pages that changes."""
+async def derive(
+    conn: Connection, package_ids: set[uuid.UUID], customer_ids: set[uuid.UUID]
+) -> tuple[list[package_listing.Moved], set[str]]:
+    """Derive the read models of these keys again; tell how packages moved, and the scopes whose pages that changes."""
     moved: list[package_listing.Moved] = []
     if package_ids:
         moved = await package_listing.project(conn, package_ids)
@@ -182,7 +193,7 @@ async def derive(conn: Connection, package_ids: set[uuid.UUID], customer_ids: se
         await package_counts.project(conn, moved)
     owners = {row.customer_id for row in moved if row.customer_id is not None}
     changed = await customer_listing.project(conn, customer_ids | owners)
-    return page_generations.scopes_of(moved, changed, reference=False)
+    return moved, page_generations.scopes_of(moved, changed)
 
 
 async def count_lag(conn: Connection) -> int:

@@ -42,6 +42,11 @@ SWAP_PAUSE = 0.3
 VACUUM_PATIENCE = "SET LOCAL lock_timeout = '5s'"
 """An automatic vacuum or analyze gives way to whoever has waited for a second; readers and writers go on meanwhile."""
 
+LANES = 2
+"""Read models that are filled and indexed at a time."""
+
+LANE_MEMORY = "SELECT set_config('work_mem', '128MB', false), set_config('maintenance_work_mem', '256MB', false)"
+
 FEW_CHANGES = 200
 """Log rows: what the swap may still have to take in, while readers wait for it."""
 
@@ -121,15 +126,11 @@ async def rebuild(
         row = await (await conn.execute(ONE_AT_A_TIME)).fetchone()
         if row is None or not row[0]:
             raise ConfigurationError("Another rebuild is running")
-        steps = _Steps(report)
-        snapshot = await _fill(conn, models, steps)
-        for model in models:
-            steps.begin(f"indexing {model.name}")
-            await _index(conn, model)
-        steps.begin("catching up")
+        snapshot = await _build(settings, conn, models, report)
+        report("catching up", 0, 1)
         batch = await _catch_up_and_swap(conn, models, snapshot, clock(), is_whole=name in (None, "all"))
         await conn.execute("SELECT pg_notify(%s, %s)", (CHANNEL, str(batch)))
-        steps.end()
+        report("catching up", 1, 1)
     await discard_pages(settings)
 
 
@@ -152,42 +153,52 @@ def _chosen(name: str | None) -> Sequence[ReadModel]:
     return chosen
 
 
-class _Steps:
-    """What is being done, said before it begins: a long step is never silence."""
-
-    def __init__(self, report: Report) -> None:
-        self._report = report
-        self._what = ""
-
-    def begin(self, what: str) -> None:
-        if self._what:
-            self._report(self._what, 1, 1)
-        self._what = what
-        self._report(what, 0, 1)
-
-    def end(self) -> None:
-        self._report(self._what, 1, 1)
-
-
-async def _fill(conn: Connection, models: Sequence[ReadModel], steps: _Steps) -> str:
-    """Make the shadows from one snapshot, and tell which."""
+async def _build(settings: Settings, conn: Connection, models: Sequence[ReadModel], report: Report) -> str:
+    """Make the shadows from one snapshot, several at a time, and tell which snapshot."""
     for model in models:
         await conn.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(model.shadow))
+    waiting = list(models)
+    filled = [asyncio.Event() for _ in models]
+
+    async def work(exported: str) -> None:
+        async with await open_projector(settings.postgres_dsn, "rebuild") as lane:
+            await lane.execute(LANE_MEMORY)
+            while waiting:
+                model, is_filled = waiting.pop(0), filled[-1 - len(waiting)]
+                report(f"filling {model.name}", 0, 1)
+                await _fill(lane, model, exported)
+                is_filled.set()
+                report(f"filling {model.name}", 1, 1)
+                report(f"indexing {model.name}", 0, 1)
+                await _index(lane, model)
+                report(f"indexing {model.name}", 1, 1)
+
+    try:
+        async with asyncio.TaskGroup() as group, conn.transaction():
+            await conn.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+            row = await (await conn.execute("SELECT pg_current_snapshot()::text, pg_export_snapshot()")).fetchone()
+            snapshot, exported = row or ("", "")
+            for _ in range(LANES):
+                group.create_task(work(exported))
+            for is_filled in filled:
+                await is_filled.wait()
+    except* (psycopg.Error, OSError) as failures:
+        raise failures.exceptions[0] from None
+    return str(snapshot)
+
+
+async def _fill(conn: Connection, model: ReadModel, exported: str) -> None:
     async with conn.transaction():
-        row = await (await conn.execute("SELECT pg_current_snapshot()::text")).fetchone()
-        await conn.execute("SET LOCAL work_mem = '256MB'")
-        for model in models:
-            steps.begin(f"filling {model.name}")
-            await conn.execute(
-                sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)").format(
-                    model.shadow, model.table
-                )
+        await conn.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(exported)))
+        await conn.execute(
+            sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)").format(
+                model.shadow, model.table
             )
-            columns = await _columns(conn, model)
-            await conn.execute(
-                sql.SQL("INSERT INTO {} ({}) SELECT {} FROM {}").format(model.shadow, columns, columns, model.source)
-            )
-    return str(row[0]) if row else ""
+        )
+        columns = await _columns(conn, model)
+        await conn.execute(
+            sql.SQL("INSERT INTO {} ({}) SELECT {} FROM {}").format(model.shadow, columns, columns, model.source)
+        )
 
 
 async def _columns(conn: Connection, model: ReadModel) -> sql.Composed:
@@ -196,7 +207,6 @@ async def _columns(conn: Connection, model: ReadModel) -> sql.Composed:
 
 
 async def _index(conn: Connection, model: ReadModel) -> None:
-    await conn.execute("SET maintenance_work_mem = '512MB'")
     indexes = await (await conn.execute(INDEXES, {"table": model.name})).fetchall()
     for name, definition, is_primary in indexes:
         shadow = f"{name}_shadow"
@@ -210,7 +220,8 @@ async def _index(conn: Connection, model: ReadModel) -> None:
                     model.shadow, sql.Identifier(shadow), sql.Identifier(shadow)
                 )
             )
-    await conn.execute(sql.SQL("ANALYZE {}").format(model.shadow))
+    # Vacuumed, so that the first readers find what index-only scans need, instead of making it.
+    await conn.execute(sql.SQL("VACUUM (ANALYZE) {}").format(model.shadow))
 
 
 async def _catch_up_and_swap(

@@ -79,14 +79,10 @@ async def test_a_cursor_would_lose_it(
 
     async def by_cursor(conn: Connection, _limit: int) -> tuple[list[projector_module.Change], int | None]:
         nonlocal last
-        rows = await (
-            await conn.execute(
-                "SELECT xid::text::bigint, package_id, customer_id, at, position FROM change_log WHERE position > %s",
-                (last,),
-            )
-        ).fetchall()
-        last = max((row[4] for row in rows), default=last)
-        return [projector_module.Change(*row[:4]) for row in rows], None
+        read = f"{projector_module.BY_TRANSACTION} change_log WHERE position > %s GROUP BY xid".encode()
+        rows = await (await conn.execute(read, (last,))).fetchall()
+        (last,) = await (await conn.execute("SELECT coalesce(max(position), 0) FROM change_log")).fetchone() or (last,)
+        return [projector_module.Change(*row) for row in rows], None
 
     monkeypatch.setattr(projector_module, "read_changes", by_cursor)
     with shop.conn.transaction():
