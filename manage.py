@@ -213,7 +213,8 @@ async def _add_staff(settings: Settings, name: str, role: Role, password: str) -
 
 async def _first_admin(settings: Settings) -> None:
     async with _connection(settings) as conn:
-        found = await (await conn.execute("SELECT EXISTS (SELECT FROM staff)")).fetchone()
+        find = "SELECT EXISTS (SELECT FROM staff WHERE role = 'ADMIN' AND active)"  # a sample brings staff of its own
+        found = await (await conn.execute(find)).fetchone()
         if found is not None and found[0]:
             return
         password = settings.admin_password or secrets.token_urlsafe(12)
@@ -239,8 +240,8 @@ async def _say_when_ready(settings: Settings, demo: int) -> None:
 
 async def _seed(settings: Settings, count: int) -> None:
     with cli.progress() as report:
-        await seed_packages(settings, count, report)
-        await rebuild_projections(settings, None, report)
+        if not await seed_packages(settings, count, report):  # with no projector at work
+            await rebuild_projections(settings, None, report)
 
 
 def main() -> None:

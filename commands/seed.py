@@ -1,23 +1,32 @@
 """Believable parcels of the last year, in all states, for demonstrations and measurements: written by COPY."""
 
-import json
+import asyncio
+import itertools
 import random
-import uuid
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from db.pools import Connection, connect
 from infra.clock import Clock, system_clock
+from infra.errors import ConfigurationError
 from infra.settings import Settings
 
 Report = Callable[[str, int, int], None]
 
-CHUNK = 2000
+CHUNK = 1000
 """Packages in one transaction: small enough for a running projector to take in between other people's changes."""
+
+LANES = 2
+"""Transactions at a time, each lane with customers of its own: a parcel's customer must have committed before it."""
+
+PATIENCE = 10.0
+"""Seconds that a chunk waits for a running projector to show the one before: others' changes come in between."""
 
 PACKAGES_PER_CUSTOMER = 6
 PACKAGES_PER_SITE = 200_000
@@ -28,19 +37,38 @@ FIRST_NAMES, LAST_NAMES = (
     line.split() for line in Path(__file__).with_name("seed_names.txt").read_text(encoding="utf-8").splitlines()
 )
 BUILDINGS = ("Torres del Parque", "Edificio El Peñón", "Conjunto Los Álamos", "Mirador de Suba", "Altos de Chicó")
+MOBILE = (*range(300, 306), *range(310, 324))
+"""Colombian prefixes that are in use."""
+
+LINES = len(MOBILE) * 10**7
 CARRIERS = ("Servientrega", "Interrapidísimo", "Coordinadora", "Envía", "DHL", "Amazon", "Mercado Libre")
 METHODS = ("CASH", "CASH", "CASH", "NEQUI", "NEQUI", "TRANSFER", "DAVIPLATA")
 CONDITIONS = ("GOOD",) * 17 + ("FAIR", "FAIR", "OPENED", "DAMAGED")
+TYPES = ("NORMAL",) * 4 + ("EXTRA_SIZED",)
 REASONS = ("CUSTOMER_REQUEST", "RETURNED_TO_CARRIER", "UNCLAIMED", "STAFF_ERROR", "OTHER")
 STATUSES = ("ANNOUNCED", "RECEIVED", "CANCELLED", "DELIVERED")
-SHARES = (0.02, 0.05, 0.03, 0.90)
+RECEIVED = 0.05
+UP_TO_SHARES = (0.02, 0.02 + RECEIVED, 0.05 + RECEIVED)
+"""Where each status's share ends, the last one's at 1: 2 % announced, 3 % cancelled, 90 % delivered."""
+
 WAIVED = 0.01
 """Of deliveries: those whose storage nobody charged."""
+
+KEPT_DAYS = 3
+FORGOTTEN = 0.1
+FORGOTTEN_DAYS = 30
+"""How long parcels have stood on the shelf: most some days, a few for weeks, which shows them as overdue."""
 
 ALPHABET = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
 CODES = len(ALPHABET) ** 8
 SPREAD = 523_287_123_457
 """Has no divisor in common with the number of codes or of phones: n times it visits each of them once."""
+
+NULL = r"\N"
+
+ONE_AT_A_TIME = "SELECT pg_try_advisory_lock(hashtextextended('paqueteria.seed', 0))"
+
+SESSION = "SET synchronous_commit = off"
 
 STAFF = """
 INSERT INTO staff (username, full_name, role, password_hash, active)
@@ -55,43 +83,48 @@ ON CONFLICT (code) DO UPDATE SET code = excluded.code
 RETURNING site_id
 """
 
-FREE_POSITIONS = """
-SELECT position_id FROM positions WHERE site_id = %(site_id)s AND package_id IS NULL ORDER BY ordinal
-"""
+FREE_POSITIONS = "SELECT count(*) FROM positions WHERE site_id = %(site_id)s AND package_id IS NULL"
 
 ADD_POSITIONS = """
 INSERT INTO positions (site_id, code, ordinal)
 SELECT %(site_id)s, chr(65 + (n / 6500) %% 26) || chr(65 + n / 250 %% 26) || '-' || lpad((n %% 250 + 1)::text, 3, '0'),
-       (SELECT max(ordinal) FROM positions WHERE site_id = %(site_id)s) + n + 1
+       (SELECT coalesce(max(ordinal), -1) FROM positions WHERE site_id = %(site_id)s) + n - %(first)s::int + 1
 FROM generate_series(%(first)s::int, %(last)s::int) AS n
 """
 
+# The lowest free places, as a clerk is given them: what somebody else is taking at this moment is passed over.
 TAKE_POSITIONS = """
+WITH free AS (
+    SELECT position_id FROM positions
+    WHERE site_id = %(site_id)s AND package_id IS NULL AND ordinal %% %(lanes)s = %(lane)s
+    ORDER BY ordinal LIMIT cardinality(%(package_ids)s::uuid[]) FOR UPDATE SKIP LOCKED)
 UPDATE positions AS p SET package_id = t.package_id
-FROM unnest(%(position_ids)s::uuid[], %(package_ids)s::uuid[]) AS t (position_id, package_id)
-WHERE p.position_id = t.position_id
+FROM (SELECT position_id, row_number() OVER () AS n FROM free) AS f
+JOIN unnest(%(package_ids)s::uuid[]) WITH ORDINALITY AS t (package_id, n) USING (n)
+WHERE p.position_id = f.position_id
+RETURNING replace(p.package_id::text, '-', ''), p.position_id::text
 """
 
 # The fee's one rule prices the seeded parcels too.
-CHARGE = """
-INSERT INTO charges (package_id, base_fee, storage_days, storage_fee, total, due, staff_id, at)
-SELECT p.package_id, l.base_fee, fee.storage_days, fee.storage_fee, fee.total,
-       CASE p.status WHEN 'DELIVERED' THEN fee.total ELSE 0 END, %(staff_id)s, coalesce(p.delivered_at, p.cancelled_at)
-FROM packages AS p
-JOIN tariffs AS t USING (tariff_id)
-CROSS JOIN LATERAL (SELECT base_fee(p.package_type, t.base_fee_normal, t.base_fee_extra_sized)) AS l (base_fee)
-CROSS JOIN LATERAL package_fee(
-    l.base_fee, t.daily_storage, p.received_at, coalesce(p.delivered_at, p.cancelled_at)) AS fee
-WHERE p.package_id = ANY(%(package_ids)s) AND p.received_at IS NOT NULL AND p.status IN ('DELIVERED', 'CANCELLED')
-"""
-
-PAY = """
+CHARGE_AND_PAY = """
+WITH gone AS (
+    SELECT p.package_id, p.site_id, p.status, coalesce(p.delivered_at, p.cancelled_at) AS at, b.base_fee,
+           fee.storage_days, fee.storage_fee, fee.total, t.method, t.is_waived
+    FROM unnest(%(package_ids)s::uuid[], %(methods)s::text[], %(waived)s::boolean[])
+        AS t (package_id, method, is_waived)
+    JOIN packages AS p USING (package_id)
+    JOIN tariffs AS f USING (tariff_id)
+    CROSS JOIN LATERAL base_fee(p.package_type, f.base_fee_normal, f.base_fee_extra_sized) AS b (base_fee)
+    CROSS JOIN LATERAL package_fee(
+        b.base_fee, f.daily_storage, p.received_at, coalesce(p.delivered_at, p.cancelled_at)) AS fee),
+charged AS (
+    INSERT INTO charges (package_id, base_fee, storage_days, storage_fee, total, due, staff_id, at)
+    SELECT package_id, base_fee, storage_days, storage_fee, total, CASE status WHEN 'DELIVERED' THEN total ELSE 0 END,
+           %(staff_id)s, at FROM gone)
 INSERT INTO payments (package_id, site_id, method, amount, due, amount_reason, staff_id, at)
-SELECT p.package_id, p.site_id, t.method, CASE WHEN t.is_waived THEN c.base_fee ELSE c.due END, c.due,
-       CASE WHEN t.is_waived AND c.storage_fee > 0 THEN 'Cliente frecuente' END, %(staff_id)s, p.delivered_at
-FROM unnest(%(package_ids)s::uuid[], %(methods)s::text[], %(waived)s::boolean[]) AS t (package_id, method, is_waived)
-JOIN packages AS p ON p.package_id = t.package_id
-JOIN charges AS c ON c.package_id = p.package_id
+SELECT package_id, site_id, method, CASE WHEN is_waived THEN base_fee ELSE total END, total,
+       CASE WHEN is_waived AND storage_fee > 0 THEN 'Cliente frecuente' END, %(staff_id)s, at
+FROM gone WHERE status = 'DELIVERED'
 """
 
 COPY_CUSTOMERS = "COPY customers (customer_id, name, phone, building, tower, apartment, created_at) FROM STDIN"
@@ -106,220 +139,301 @@ COPY_CONSENTS = "COPY consents (customer_id, package_id, policy_version, channel
 
 COPY_LOG = "COPY change_log (package_id, customer_id, type, actor, version, data, at) FROM STDIN"
 
+TAKEN_PHONES = "SELECT phone FROM customers WHERE phone = ANY(%(keys)s)"
+TAKEN_CODES = "SELECT tracking_code FROM packages WHERE tracking_code = ANY(%(keys)s)"
+TAKEN_GUIDES = "SELECT guide_key FROM packages WHERE guide_key = ANY(%(keys)s) AND status <> 'CANCELLED'"
+
+# Whether the read models show the transaction, and whether anybody is at work on that.
+IS_SHOWN = """
+SELECT pg_visible_in_snapshot(%(xid)s::text::xid8, snapshot), EXISTS (
+    SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND classid::bigint << 32 | objid::bigint = hashtextextended('paqueteria.project', 0))
+FROM projection_checkpoint WHERE name = 'listing'
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Customer:
     """Whose parcels come again and again."""
 
-    customer_id: uuid.UUID
+    customer_id: str
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """One package with its whole life."""
+    """One package with its whole life; the number makes its codes."""
 
-    package_id: uuid.UUID
+    package_id: str
     number: int
     customer: Customer
+    carrier: str
     status: str
-    site_id: uuid.UUID
-    position_id: uuid.UUID | None
+    site_id: str
+    position_id: str | None
     announced_at: datetime
     received_at: datetime | None
     ended_at: datetime | None
 
 
-class Seeder:
-    """Makes rows from a seed number; numbers continue where the database's own stop, so that nothing meets twice."""
+class Shop:
+    """What the lanes share: where parcels can stand, and the numbers that the database's own leave free."""
 
-    def __init__(self, conn: Connection, count: int, now: datetime, number: int) -> None:
+    def __init__(self, conn: Connection, count: int, now: datetime) -> None:
         self.conn = conn
         self.count = count
         self.now = now
-        self.number = number
-        self.chance = random.Random()  # noqa: S311 (a sample, not a secret)
-        self.customers: list[Customer] = []
-        self.shelves: list[list[uuid.UUID]] = []
-        self.sites: list[uuid.UUID] = []
-        self.staff_id = uuid.UUID(int=0)
-        self.tariffs: list[tuple[datetime, uuid.UUID]] = []
-        self.next_package = 0
-        self.next_customer = 0
-        self.written_customers = 0
+        self.sites: list[str] = []
+        self.staff_id = ""
+        self.tariffs: list[tuple[datetime, str]] = []
+        self.is_empty = True
+        self.first_package = 0
+        self.first_customer = 0
+        self._spare = itertools.count()
 
     async def prepare(self) -> None:
         """Make the seed's staff, sites and positions, and see what is there already."""
-        self.staff_id = await self._one(STAFF)
-        self.next_package = await self._one("SELECT count(*) FROM packages")
-        self.next_customer = await self._one("SELECT count(*) FROM customers")
-        self.chance.seed(f"{self.number}/{self.next_package}")  # the same each time, on the same database
+        self.staff_id = str(await self._one(STAFF))
+        self.first_package = await self._one("SELECT count(*) FROM packages")
+        self.first_customer = await self._one("SELECT count(*) FROM customers")
+        self.is_empty = not self.first_customer
+        self._spare = itertools.count(self.first_package + self.count)
         rows = await self.conn.execute("SELECT valid_from, tariff_id FROM tariffs ORDER BY valid_from")
-        self.tariffs = [(row[0], row[1]) for row in await rows.fetchall()]
+        self.tariffs = [(row[0], str(row[1])) for row in await rows.fetchall()]
         sites = 1 + (self.count - 1) // PACKAGES_PER_SITE
         for number in range(sites):
             self.sites.append(await self._site(number))
-            self.shelves.append(await self._shelf(self.sites[number], 1 + int(self.count * SHARES[1] / sites * 1.2)))
+            await self._add_positions(self.sites[number], int(self.count * RECEIVED / sites * 1.2) + 1)
 
     async def _one(self, statement: str, values: dict[str, Any] | None = None) -> Any:  # noqa: ANN401
         row = await (await self.conn.execute(statement.encode(), values)).fetchone()
         return row[0] if row else None
 
-    async def _site(self, number: int) -> uuid.UUID:
+    async def _site(self, number: int) -> str:
         code = "PRINCIPAL" if number == 0 else f"SEDE-{number + 1}"
         address = f"Calle {10 + 7 * number} # {5 + number}-20, Bogotá"
         values = {"code": code, "name": f"Sede {number + 1}", "address": address, "hours": "Lun-Sáb 8:00-19:00"}
-        site_id: uuid.UUID = await self._one(SITE, values)
-        return site_id
+        return str(await self._one(SITE, values))
 
-    async def _shelf(self, site_id: uuid.UUID, parcels: int) -> list[uuid.UUID]:
-        """Give free positions for that many parcels, with some to spare; what the site lacks is added."""
-        wanted = int(parcels / OCCUPIED) + 10
-        free = await (await self.conn.execute(FREE_POSITIONS, {"site_id": site_id})).fetchall()
-        if len(free) < wanted:
+    async def _add_positions(self, site_id: str, parcels: int) -> None:
+        """Add what the site lacks for that many parcels, with some to spare."""
+        lacking = int(parcels / OCCUPIED) + 10 - await self._one(FREE_POSITIONS, {"site_id": site_id})
+        if lacking > 0:
             added = "SELECT count(*) FROM positions WHERE site_id = %(site_id)s AND code LIKE '__-___'"
             first = await self._one(added, {"site_id": site_id})
-            values = {"site_id": site_id, "first": first, "last": first + wanted - len(free) - 1}
-            await self.conn.execute(ADD_POSITIONS, values)
-            free = await (await self.conn.execute(FREE_POSITIONS, {"site_id": site_id})).fetchall()
-        return [position_id for (position_id,) in free][:parcels][::-1]
+            await self.conn.execute(ADD_POSITIONS, {"site_id": site_id, "first": first, "last": first + lacking - 1})
 
-    async def write(self, size: int) -> None:
-        """Write that many packages, with all that belongs to them, in the caller's transaction."""
-        parcels = [self._parcel() for _ in range(size)]
-        await self._write_customers()
-        standing = [parcel for parcel in parcels if parcel.position_id is not None]
-        values = {
-            "position_ids": [parcel.position_id for parcel in standing],
-            "package_ids": [parcel.package_id for parcel in standing],
-        }
-        await self.conn.execute(TAKE_POSITIONS, values)
-        await self._copy(COPY_PACKAGES, (self._package_row(parcel) for parcel in parcels))
-        await self._copy(COPY_CONSENTS, (self._consent_row(parcel) for parcel in parcels))
-        await self._copy(COPY_LOG, (row for parcel in parcels for row in self._log_rows(parcel)))
-        ids = [parcel.package_id for parcel in parcels]
-        await self.conn.execute(CHARGE, {"package_ids": ids, "staff_id": self.staff_id})
-        delivered = [parcel.package_id for parcel in parcels if parcel.status == "DELIVERED"]
-        payments = {
-            "package_ids": delivered,
-            "methods": [self.chance.choice(METHODS) for _ in delivered],
-            "waived": [self.chance.random() < WAIVED for _ in delivered],
-            "staff_id": self.staff_id,
-        }
-        await self.conn.execute(PAY, payments)
+    async def taken(self, conn: Connection, statement: str, keys: Iterable[str]) -> Collection[str]:
+        """Tell which of the keys somebody else has; in an empty shop nobody."""
+        if self.is_empty:
+            return ()
+        rows = await conn.execute(statement.encode(), {"keys": list(keys)})
+        return {key for (key,) in await rows.fetchall()}
 
-    async def _copy(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
-        async with self.conn.cursor() as cursor, cursor.copy(statement.encode()) as copy:
-            for row in rows:
-                await copy.write_row(row)
+    async def renumbered(self, conn: Connection, parcels: list[Parcel]) -> list[Parcel]:
+        """Give another number to a parcel whose code or guide somebody else's has."""
+        while True:
+            codes = await self.taken(conn, TAKEN_CODES, (tracking_code(parcel.number) for parcel in parcels))
+            guides = await self.taken(conn, TAKEN_GUIDES, map(guide_key, parcels))
+            if not codes and not guides:
+                return parcels
+            parcels = [
+                replace(parcel, number=next(self._spare))
+                if tracking_code(parcel.number) in codes or guide_key(parcel) in guides
+                else parcel
+                for parcel in parcels
+            ]
 
-    def _parcel(self) -> Parcel:
+    def tariff(self, at: datetime) -> str:
+        """Name the tariff that was in force."""
+        return self.tariffs[max(0, bisect_right(self.tariffs, at, key=lambda tariff: tariff[0]) - 1)][1]
+
+
+class Lane:
+    """Makes every so many-th chunk from a seed number, and writes it."""
+
+    def __init__(self, shop: Shop, conn: Connection, lane: int, number: int) -> None:
+        self.shop = shop
+        self.conn = conn
+        # The same each time, on the same database.
+        self.chance = random.Random(f"{number}/{shop.first_package}/{lane}")  # noqa: S311 (a sample, not a secret)
+        self.lane = lane
+        self.customers: list[Customer] = []
+        self.new_customers: list[tuple[Customer, datetime]] = []
+        self._lines = itertools.count(shop.first_customer + lane, LANES)
+
+    async def write(self, numbers: range) -> str:
+        """Write these packages of the seed with all that belongs to them, in one transaction, and name that."""
+        conn = self.conn
+        async with conn.transaction():
+            parcels = await self.shop.renumbered(conn, [self._parcel(number) for number in numbers])
+            parcels = await self._placed(parcels)
+            await self._write_customers()
+            await copy_rows(conn, COPY_PACKAGES, map(self._package_row, parcels))
+            await copy_rows(conn, COPY_CONSENTS, map(self._consent_row, parcels))
+            await copy_rows(conn, COPY_LOG, (row for parcel in parcels for row in self._log_rows(parcel)))
+            gone = [parcel for parcel in parcels if parcel.received_at is not None and parcel.ended_at is not None]
+            values: dict[str, Any] = {
+                "package_ids": [parcel.package_id for parcel in gone],
+                "methods": [self.chance.choice(METHODS) for _ in gone],
+                "waived": [self.chance.random() < WAIVED for _ in gone],
+                "staff_id": self.shop.staff_id,
+            }
+            await conn.execute(CHARGE_AND_PAY, values)
+            row = await (await conn.execute("SELECT pg_current_xact_id()::text")).fetchone()
+        return str(row[0]) if row else ""
+
+    async def _placed(self, parcels: list[Parcel]) -> list[Parcel]:
+        """Put what was received on the shelves; what finds no place has just been collected."""
+        places: dict[str, str] = {}
+        for site_id in self.shop.sites:
+            received = [p.package_id for p in parcels if p.status == "RECEIVED" and p.site_id == site_id]
+            values = {"site_id": site_id, "package_ids": received, "lanes": LANES, "lane": self.lane}
+            places |= dict(await (await self.conn.execute(TAKE_POSITIONS, values)).fetchall())
+        return [
+            parcel
+            if parcel.status != "RECEIVED"
+            else replace(parcel, position_id=places[parcel.package_id])
+            if parcel.package_id in places
+            else replace(parcel, status="DELIVERED", ended_at=self.shop.now)
+            for parcel in parcels
+        ]
+
+    async def _write_customers(self) -> None:
+        rows: list[Sequence[str]] = []
+        while len(rows) < len(self.new_customers):
+            lines = [phone(next(self._lines)) for _ in self.new_customers[len(rows) :]]
+            taken = await self.shop.taken(self.conn, TAKEN_PHONES, lines)
+            free = [line for line in lines if line not in taken]
+            rows += map(self._customer_row, self.new_customers[len(rows) :], free)
+        self.new_customers = []
+        await copy_rows(self.conn, COPY_CUSTOMERS, rows)
+
+    def _customer_row(self, new: tuple[Customer, datetime], line: str) -> Sequence[str]:
         chance = self.chance
-        status = chance.choices(STATUSES, SHARES)[0]
-        site = chance.randrange(len(self.sites))
-        if status == "RECEIVED" and not self.shelves[site]:
-            status = "DELIVERED"  # more came by chance than the shelf was made for
-        announced_at, received_at, ended_at = self._instants(status)
-        number, self.next_package = self.next_package, self.next_package + 1
+        customer, since = new
+        place = (chance.choice(BUILDINGS), str(chance.randint(1, 9)), str(chance.randint(101, 1904)))
+        return (customer.customer_id, customer.name, line, *place, since.isoformat())
+
+    def _customer(self, at: datetime) -> Customer:
+        chance = self.chance
+        if self.customers and chance.random() > 1 / PACKAGES_PER_CUSTOMER:
+            return self.customers[int(chance.random() * len(self.customers))]
+        name = f"{chance.choice(FIRST_NAMES)} {chance.choice(LAST_NAMES)} {chance.choice(LAST_NAMES)}"
+        customer = Customer(uuid7(at, chance), name)
+        self.customers.append(customer)
+        self.new_customers.append((customer, at))
+        return customer
+
+    def _parcel(self, number: int) -> Parcel:
+        chance = self.chance
+        status = STATUSES[bisect_right(UP_TO_SHARES, chance.random())]
+        announced_at, received_at, ended_at = self._instants(status, number / self.shop.count)
         return Parcel(
             uuid7(announced_at, chance),
-            number,
-            self._customer(),
+            self.shop.first_package + number,
+            self._customer(announced_at),
+            CARRIERS[int(chance.random() * len(CARRIERS))],
             status,
-            self.sites[site],
-            self.shelves[site].pop() if status == "RECEIVED" else None,
+            self.shop.sites[int(chance.random() * len(self.shop.sites))],
+            None,
             announced_at,
             received_at,
             ended_at,
         )
 
-    def _instants(self, status: str) -> tuple[datetime, datetime | None, datetime | None]:
-        """Give when the parcel was announced, received, and left; nothing lies in the future."""
-        chance = self.chance
+    def _instants(self, status: str, part: float) -> tuple[datetime, datetime | None, datetime | None]:
+        """Give when the parcel was announced, received, and left: the year goes by from the first to the last."""
+        chance, now = self.chance, self.shop.now
         if status == "ANNOUNCED":
-            return self.now - timedelta(days=chance.uniform(0, 29)), None, None
+            return now - timedelta(days=29 * chance.random()), None, None
         if status == "RECEIVED":
             # Most are collected within days; a few stay for weeks and show as overdue.
-            received_at = self.now - timedelta(days=min(chance.expovariate(1 / 4), 70))
-            return received_at - timedelta(hours=chance.uniform(0, 72)), received_at, None
-        ended_at = self.now - timedelta(days=chance.uniform(0, 360))
+            mean = FORGOTTEN_DAYS if chance.random() < FORGOTTEN else KEPT_DAYS
+            received_at = now - timedelta(days=min(chance.expovariate(1 / mean), 70))
+            return received_at - timedelta(hours=72 * chance.random()), received_at, None
+        ended_at = now - timedelta(days=min(360 * (1 - part) + chance.random(), 360))
         if status == "CANCELLED" and chance.random() < 1 / 2:
-            return ended_at - timedelta(days=chance.uniform(0, 29)), None, ended_at
+            return ended_at - timedelta(days=29 * chance.random()), None, ended_at
         received_at = ended_at - timedelta(days=min(chance.expovariate(1 / 1.5), 45))
-        return received_at - timedelta(hours=chance.uniform(0, 72)), received_at, ended_at
+        return received_at - timedelta(hours=72 * chance.random()), received_at, ended_at
 
-    def _customer(self) -> Customer:
-        if self.customers and self.chance.random() > 1 / PACKAGES_PER_CUSTOMER:
-            return self.chance.choice(self.customers)
-        names = (self.chance.choice(FIRST_NAMES), self.chance.choice(LAST_NAMES), self.chance.choice(LAST_NAMES))
-        customer = Customer(uuid7(self.now - timedelta(days=365), self.chance), " ".join(names))
-        self.customers.append(customer)
-        return customer
-
-    async def _write_customers(self) -> None:
-        new = self.customers[self.written_customers :]
-        self.written_customers = len(self.customers)
-        await self._copy(COPY_CUSTOMERS, (self._customer_row(customer) for customer in new))
-
-    def _customer_row(self, customer: Customer) -> Sequence[Any]:
-        number, self.next_customer = self.next_customer, self.next_customer + 1
-        line = number * SPREAD % (20 * 10**7)
-        phone = f"+573{line // 10**7:02d}{line % 10**7:07d}"
-        place = (self.chance.choice(BUILDINGS), str(self.chance.randint(1, 9)), str(self.chance.randint(101, 1904)))
-        return (customer.customer_id, customer.name, phone, *place, self.now - timedelta(days=365))
-
-    def _package_row(self, parcel: Parcel) -> Sequence[Any]:
+    def _package_row(self, parcel: Parcel) -> Sequence[str]:
         chance = self.chance
         is_received = parcel.received_at is not None
-        carrier = chance.choice(CARRIERS)
+        received_at = text(parcel.received_at)
+        ended_at = text(parcel.ended_at)
         return (
             parcel.package_id,
-            guide_number(carrier, parcel.number),
-            [f"LPN{parcel.number:010d}"] if chance.random() < 1 / 4 else [],
+            guide_number(parcel.carrier, parcel.number),
+            f"{{LPN{parcel.number:010d}}}" if chance.random() < 1 / 4 else "{}",
             tracking_code(parcel.number),
             parcel.customer.customer_id,
             parcel.customer.name,
             parcel.site_id,
-            carrier,
-            chance.choices(("NORMAL", "EXTRA_SIZED"), (4, 1))[0] if is_received else None,
-            chance.choice(CONDITIONS) if is_received else None,
+            parcel.carrier,
+            TYPES[int(chance.random() * len(TYPES))] if is_received else NULL,
+            CONDITIONS[int(chance.random() * len(CONDITIONS))] if is_received else NULL,
             parcel.status,
-            parcel.position_id,
-            self._tariff(parcel.announced_at),
-            chance.choice(REASONS) if parcel.status == "CANCELLED" else None,
-            parcel.announced_at,
-            parcel.received_at,
-            parcel.ended_at if parcel.status == "DELIVERED" else None,
-            parcel.ended_at if parcel.status == "CANCELLED" else None,
-            1 + is_received + (parcel.ended_at is not None),
+            parcel.position_id or NULL,
+            self.shop.tariff(parcel.announced_at),
+            chance.choice(REASONS) if parcel.status == "CANCELLED" else NULL,
+            parcel.announced_at.isoformat(),
+            received_at,
+            ended_at if parcel.status == "DELIVERED" else NULL,
+            ended_at if parcel.status == "CANCELLED" else NULL,
+            str(1 + is_received + (parcel.ended_at is not None)),
         )
 
-    def _tariff(self, at: datetime) -> uuid.UUID:
-        return self.tariffs[max(0, bisect_right(self.tariffs, at, key=lambda tariff: tariff[0]) - 1)][1]
+    def _consent_row(self, parcel: Parcel) -> Sequence[str]:
+        return (parcel.customer.customer_id, parcel.package_id, "2026-11", "WEB", parcel.announced_at.isoformat())
 
-    def _consent_row(self, parcel: Parcel) -> Sequence[Any]:
-        return (parcel.customer.customer_id, parcel.package_id, "2026-11", "WEB", parcel.announced_at)
-
-    def _log_rows(self, parcel: Parcel) -> list[Sequence[Any]]:
+    def _log_rows(self, parcel: Parcel) -> list[Sequence[str]]:
         """Tell the parcel's life; its customer is named once, with the announcement."""
-        steps: list[tuple[str, datetime, str, uuid.UUID | None, uuid.UUID | None]] = [
-            ("PackageAnnounced", parcel.announced_at, "ANNOUNCED", None, parcel.customer.customer_id)
+        package_id, ended = parcel.package_id, parcel.status
+        announced_at = parcel.announced_at.isoformat()
+        rows = [
+            (package_id, parcel.customer.customer_id, "PackageAnnounced", NULL, "1", after("ANNOUNCED"), announced_at)
         ]
         if parcel.received_at is not None:
-            steps.append(("PackageReceived", parcel.received_at, "RECEIVED", self.staff_id, None))
+            received_at = parcel.received_at.isoformat()
+            rows.append((package_id, NULL, "PackageReceived", self.shop.staff_id, "2", after("RECEIVED"), received_at))
         if parcel.ended_at is not None:
-            type_ = f"Package{parcel.status.title()}"
-            steps.append((type_, parcel.ended_at, parcel.status, self.staff_id, None))
-        return [
-            (parcel.package_id, customer_id, type_, actor, version, json.dumps({"after": {"status": status}}), at)
-            for version, (type_, at, status, actor, customer_id) in enumerate(steps, 1)
-        ]
+            version, type_ = str(len(rows) + 1), f"Package{ended.title()}"
+            rows.append(
+                (package_id, NULL, type_, self.shop.staff_id, version, after(ended), parcel.ended_at.isoformat())
+            )
+        return list(rows)
 
 
-def uuid7(at: datetime, chance: random.Random) -> uuid.UUID:
+async def copy_rows(conn: Connection, statement: str, rows: Iterable[Sequence[str]]) -> None:
+    """Send rows of values that need no escape, as COPY's own text: many times as fast as value by value."""
+    lines = "".join(["\t".join(row) + "\n" for row in rows])
+    async with conn.cursor() as cursor, cursor.copy(statement.encode()) as copy:
+        await copy.write(lines)
+
+
+def text(at: datetime | None) -> str:
+    """Write an instant, or none, for COPY."""
+    return NULL if at is None else at.isoformat()
+
+
+def after(status: str) -> str:
+    """Write what a step's log row says of it."""
+    return f'{{"after": {{"status": "{status}"}}}}'
+
+
+def uuid7(at: datetime, chance: random.Random) -> str:
     """Make an id that sorts by its instant, as PostgreSQL's uuidv7() does."""
-    milliseconds = int(at.timestamp() * 1000)
-    return uuid.UUID(int=milliseconds << 80 | 7 << 76 | chance.getrandbits(12) << 64 | 2 << 62 | chance.getrandbits(62))
+    bits = chance.getrandbits(74)
+    return f"{int(at.timestamp() * 1000):012x}7{bits >> 62:03x}{2 << 62 | bits & (1 << 62) - 1:016x}"
+
+
+def phone(number: int) -> str:
+    """Give each number a mobile phone of its own."""
+    line = number * SPREAD % LINES
+    return f"+57{MOBILE[line // 10**7]}{line % 10**7:07d}"
 
 
 def tracking_code(number: int) -> str:
@@ -334,28 +448,81 @@ def tracking_code(number: int) -> str:
 
 def guide_number(carrier: str, number: int) -> str:
     """Write a waybill in the shape of its carrier, each number once."""
-    shapes = {
-        "Interrapidísimo": f"2400{number:08d}",
-        "Coordinadora": f"7-{number:010d}",
-        "Envía": f"014{number:09d}",
-        "DHL": f"JD{number:012d}",
-        "Amazon": f"TBA{number:012d}",
-        "Mercado Libre": f"MEL-{number:08d}-FMX",
-    }
-    return shapes.get(carrier, f"21{number:08d}")
+    shape = GUIDES.get(carrier, "21{:08d}")
+    return shape.format(number)
+
+
+GUIDES = {
+    "Interrapidísimo": "2400{:08d}",
+    "Coordinadora": "7-{:010d}",
+    "Envía": "014{:09d}",
+    "DHL": "JD{:012d}",
+    "Amazon": "TBA{:012d}",
+    "Mercado Libre": "MEL-{:08d}-FMX",
+}
+
+
+def guide_key(parcel: Parcel) -> str:
+    """Give the guide as two of them are compared."""
+    return guide_number(parcel.carrier, parcel.number).replace("-", "")
+
+
+class Pace:
+    """Keeps no more than a chunk a writer ahead of a running projector; with none at work, a rebuild comes after."""
+
+    def __init__(self) -> None:
+        self.is_kept = True
+
+    async def keep(self, conn: Connection, xid: str) -> None:
+        """Return once the transaction shows, or when it turns out that nobody is going to show it."""
+        deadline = asyncio.get_running_loop().time() + PATIENCE
+        while self.is_kept:
+            row = await (await conn.execute(IS_SHOWN, {"xid": xid})).fetchone()
+            is_shown, is_projecting = row or (False, False)
+            if is_shown:
+                return
+            self.is_kept = is_projecting and asyncio.get_running_loop().time() < deadline
+            await asyncio.sleep(0.01)
 
 
 async def seed(
     settings: Settings, count: int, report: Report = lambda *_: None, *, number: int = 1, clock: Clock = system_clock
-) -> None:
-    """Write `count` packages more; the projector takes them in chunk by chunk, or a rebuild all at once."""
+) -> bool:
+    """Write `count` packages more, and tell whether a projector has shown them all; if not, a rebuild does so fastest.
+
+    Raises ConfigurationError beside another seed.
+    """
     async with await connect(settings.postgres_dsn, "seed") as conn:
-        seeder = Seeder(conn, count, clock(), number)
+        if not (await (await conn.execute(ONE_AT_A_TIME)).fetchone() or [False])[0]:
+            raise ConfigurationError("Another seed is running")
+        shop = Shop(conn, count, clock())
         async with conn.transaction():
-            await seeder.prepare()
-        for done in range(0, count, CHUNK):
-            report("writing packages", done, count)
-            async with conn.transaction():
-                await seeder.write(min(CHUNK, count - done))
-        report("writing packages", count, count)
+            await shop.prepare()
+        is_shown = await _write_packages(settings, shop, number, report)
         await conn.execute("ANALYZE")
+    return is_shown
+
+
+async def _write_packages(settings: Settings, shop: Shop, number: int, report: Report) -> bool:
+    pace, count, written = Pace(), shop.count, 0
+    report("writing packages", written, count)
+
+    async def write(lane_number: int) -> None:
+        nonlocal written
+        async with await connect(settings.postgres_dsn, "seed") as conn:
+            await conn.execute(SESSION)
+            lane = Lane(shop, conn, lane_number, number)
+            for start in range(lane_number * CHUNK, count, LANES * CHUNK):
+                numbers = range(start, min(start + CHUNK, count))
+                xid = await lane.write(numbers)
+                written += len(numbers)
+                report("writing packages", written, count)
+                await pace.keep(conn, xid)
+
+    try:
+        async with asyncio.TaskGroup() as lanes:
+            for lane_number in range(LANES):
+                lanes.create_task(write(lane_number))
+    except* (psycopg.Error, OSError) as failures:
+        raise failures.exceptions[0] from None
+    return pace.is_kept

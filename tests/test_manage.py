@@ -216,6 +216,8 @@ def test_commands_bring_their_own_servers(shop: Shop) -> None:
     assert dsn.startswith("postgresql://")
     assert shop.processes() == []
     assert "no read model nothing" in one_line(shop.run("rebuild", "nothing"))
+    with shop.up():
+        assert "Made the first ADMIN: admin" in shop.log(), "a shop that was seeded first needs its ADMIN too"
 
 
 def test_what_can_be_foreseen_is_one_line(shop: Shop, database: str) -> None:
