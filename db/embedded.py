@@ -12,6 +12,7 @@ import signal
 import stat
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def _tail(path: Path) -> str:
     return lines[-1] if lines else "it wrote no log"
 
 
-class _Server:
+class _Server(ABC):
     """A child process with a log, started when it answers and stopped when it has gone."""
 
     name: str
@@ -108,11 +109,13 @@ class _Server:
                 start_new_session=True,
             )
 
+    @abstractmethod
     def _command(self) -> Sequence[str]:
-        raise NotImplementedError
+        """Give the program and its arguments."""
 
+    @abstractmethod
     def _answers(self) -> bool:
-        raise NotImplementedError
+        """Tell whether it takes connections."""
 
     def stop(self) -> None:
         """Stop the server and wait until it has gone."""
