@@ -54,6 +54,10 @@ UP_TO_SHARES = (0.02, 0.02 + RECEIVED, 0.05 + RECEIVED)
 WAIVED = 0.01
 """Of deliveries: those whose storage nobody charged."""
 
+LONGEST_STAY = 45
+LONGEST_LIFE = LONGEST_STAY + 4
+"""Days from the announcement to the end of what has left: three before it is received, and one to spare."""
+
 KEPT_DAYS = 3
 FORGOTTEN = 0.1
 FORGOTTEN_DAYS = 30
@@ -316,14 +320,16 @@ class Lane:
         place = (chance.choice(BUILDINGS), str(chance.randint(1, 9)), str(chance.randint(101, 1904)))
         return (customer.customer_id, customer.name, line, *place, since.isoformat())
 
-    def _customer(self, at: datetime) -> Customer:
+    def _customer(self, announced_at: datetime, part: float) -> Customer:
         chance = self.chance
         if self.customers and chance.random() > 1 / PACKAGES_PER_CUSTOMER:
             return self.customers[int(chance.random() * len(self.customers))]
         name = f"{chance.choice(FIRST_NAMES)} {chance.choice(LAST_NAMES)} {chance.choice(LAST_NAMES)}"
-        customer = Customer(uuid7(at, chance), name)
+        # Before the parcel that brings them, and before any that they will have later in the year.
+        since = min(announced_at, self.shop.now - timedelta(days=360 * (1 - part) + LONGEST_LIFE))
+        customer = Customer(uuid7(since, chance), name)
         self.customers.append(customer)
-        self.new_customers.append((customer, at))
+        self.new_customers.append((customer, since))
         return customer
 
     def _parcel(self, number: int) -> Parcel:
@@ -333,7 +339,7 @@ class Lane:
         return Parcel(
             uuid7(announced_at, chance),
             self.shop.first_package + number,
-            self._customer(announced_at),
+            self._customer(announced_at, number / self.shop.count),
             CARRIERS[int(chance.random() * len(CARRIERS))],
             status,
             self.shop.sites[int(chance.random() * len(self.shop.sites))],
@@ -356,7 +362,7 @@ class Lane:
         ended_at = now - timedelta(days=min(360 * (1 - part) + chance.random(), 360))
         if status == "CANCELLED" and chance.random() < 1 / 2:
             return ended_at - timedelta(days=29 * chance.random()), None, ended_at
-        received_at = ended_at - timedelta(days=min(chance.expovariate(1 / 1.5), 45))
+        received_at = ended_at - timedelta(days=min(chance.expovariate(1 / 1.5), LONGEST_STAY))
         return received_at - timedelta(hours=72 * chance.random()), received_at, ended_at
 
     def _package_row(self, parcel: Parcel) -> Sequence[str]:
@@ -468,7 +474,7 @@ def guide_key(parcel: Parcel) -> str:
 
 
 class Pace:
-    """Keeps no more than a chunk a writer ahead of a running projector; with none at work, a rebuild comes after."""
+    """Keeps each lane two chunks ahead of a running projector at most; with none at work, a rebuild comes after."""
 
     def __init__(self) -> None:
         self.is_kept = True
@@ -476,7 +482,7 @@ class Pace:
     async def keep(self, conn: Connection, xid: str) -> None:
         """Return once the transaction shows, or when it turns out that nobody is going to show it."""
         deadline = asyncio.get_running_loop().time() + PATIENCE
-        while self.is_kept:
+        while self.is_kept and xid:
             row = await (await conn.execute(IS_SHOWN, {"xid": xid})).fetchone()
             is_shown, is_projecting = row or (False, False)
             if is_shown:
@@ -511,13 +517,15 @@ async def _write_packages(settings: Settings, shop: Shop, number: int, report: R
         nonlocal written
         async with await connect(settings.postgres_dsn, "seed") as conn:
             await conn.execute(SESSION)
-            lane = Lane(shop, conn, lane_number, number)
+            lane, before = Lane(shop, conn, lane_number, number), ""
             for start in range(lane_number * CHUNK, count, LANES * CHUNK):
                 numbers = range(start, min(start + CHUNK, count))
                 xid = await lane.write(numbers)
                 written += len(numbers)
                 report("writing packages", written, count)
-                await pace.keep(conn, xid)
+                await pace.keep(conn, before)
+                before = xid
+            await pace.keep(conn, before)
 
     try:
         async with asyncio.TaskGroup() as lanes:
