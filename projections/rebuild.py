@@ -23,7 +23,7 @@ from infra import logs
 from infra.clock import Clock, system_clock
 from infra.errors import ConfigurationError
 from infra.settings import Settings
-from projections.projector import PACKAGES_OF_CUSTOMERS, open_projector
+from projections.projector import PACKAGES_OF_CUSTOMERS, open_snapshots
 
 log = logs.get("rebuild")
 
@@ -122,7 +122,7 @@ async def rebuild(
 ) -> None:
     """Rebuild one read model, or all. Raises ConfigurationError for an unknown one, or beside another rebuild."""
     models = () if name == "package_counts" else _chosen(name)
-    async with await open_projector(settings.postgres_dsn, "rebuild") as conn:
+    async with await open_snapshots(settings.postgres_dsn, "rebuild") as conn:
         row = await (await conn.execute(ONE_AT_A_TIME)).fetchone()
         if row is None or not row[0]:
             raise ConfigurationError("Another rebuild is running")
@@ -161,7 +161,7 @@ async def _build(settings: Settings, conn: Connection, models: Sequence[ReadMode
     filled = [asyncio.Event() for _ in models]
 
     async def work(exported: str) -> None:
-        async with await open_projector(settings.postgres_dsn, "rebuild") as lane:
+        async with await open_snapshots(settings.postgres_dsn, "rebuild") as lane:
             await lane.execute(LANE_MEMORY)
             while waiting:
                 model, is_filled = waiting.pop(0), filled[-1 - len(waiting)]

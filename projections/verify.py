@@ -17,7 +17,7 @@ from db.consistency import CHANNEL
 from db.pools import Connection
 from infra.clock import Clock, system_clock
 from infra.settings import Settings
-from projections.projector import derive, open_projector
+from projections.projector import derive, open_snapshots
 from projections.rebuild import NEXT_BATCH, RECOUNT, discard_pages, rebuild
 
 MOST_NAMED = 1000
@@ -165,7 +165,7 @@ async def verify(
     clock: Clock = system_clock,
 ) -> int:
     """Name every difference and give their number; with `repair`, derive what differs again."""
-    async with await open_projector(settings.postgres_dsn, "verify") as conn:
+    async with await open_snapshots(settings.postgres_dsn, "verify") as conn:
         async with conn.transaction():
             await conn.execute("SET LOCAL work_mem = '256MB'")
             await conn.execute(ON_THE_WAY)
