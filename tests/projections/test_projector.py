@@ -1,6 +1,7 @@
 """Given what has committed, when a batch is projected, then the read models are exactly that."""
 
 import asyncio
+import uuid
 
 import pytest
 from prometheus_client import REGISTRY
@@ -9,6 +10,7 @@ from redis.asyncio import Redis
 
 from db.page_cache import EPOCH_KEY, EpochKeeper, generation_key
 from db.pools import Connection
+from projections import customer_listing, package_listing, package_search, payment_listing
 from projections import projector as projector_module
 from projections.projector import READ_CHANGES, Fenced, count_lag, open_projector, project_batch, project_pending
 from tests.projections.conftest import Shop
@@ -349,6 +351,22 @@ async def test_a_batch_is_found_by_the_index_on_xid(shop: Shop, projector: Conne
     text = "\n".join(line for (line,) in plan)
     assert "Index Scan using change_log_xid" in text, text
     assert "Seq Scan on change_log" not in text, text
+
+
+async def test_a_batch_finds_every_row_by_a_key(projector: Connection) -> None:
+    """Its plans are made once, maybe in an empty shop, and must do for a full one: nothing is ever read whole."""
+    keys: dict[str, object] = {"package_ids": [uuid.uuid4()], "customer_ids": [uuid.uuid4()], "limit": 5001}
+    for statement in (
+        READ_CHANGES,
+        projector_module.PACKAGES_OF_CUSTOMERS,
+        package_listing.UPSERT,
+        package_search.UPSERT,
+        customer_listing.UPSERT,
+        payment_listing.INSERT,
+    ):
+        plan = await (await projector.execute(f"EXPLAIN {statement}".encode(), keys)).fetchall()
+        text = "\n".join(line for (line,) in plan)
+        assert "Seq Scan" not in text, text
 
 
 async def test_parcels_under_many_writers_all_show(database: str, clock: Clock) -> None:

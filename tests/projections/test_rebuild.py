@@ -10,6 +10,7 @@ from infra.errors import ConfigurationError
 from infra.settings import Settings
 from projections.projector import Fenced, project_batch
 from projections.rebuild import rebuild
+from tests.db.test_migrate import SCHEMA, dump
 from tests.projections.conftest import Shop
 from tests.projections.test_projector import assert_equal_sides
 from tests.support import Clock
@@ -90,6 +91,13 @@ async def test_a_rebuild_beside_writers_readers_and_the_projector(
     await project_batch(projector, clock)
     assert shortest == 20
     assert_equal_sides(shop)
+
+
+async def test_a_rebuilt_schema_is_the_migrated_one(database: str, settings: Settings, clock: Clock) -> None:
+    """Names, constraints and indexes are as the migrations made them, however often the tables are swapped."""
+    for _ in range(2):
+        await rebuild(settings, None, clock=clock)
+    assert dump(database) == SCHEMA.read_text()
 
 
 async def test_the_counts_alone_are_rebuilt(
