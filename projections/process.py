@@ -1,6 +1,7 @@
 """The process that projects: of several, one leads, which alone projects, vouches for the cache, runs the schedule."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -128,8 +129,9 @@ async def _keep_schedule(settings: Settings, clock: Clock, jobs: Sequence[Job]) 
 
 
 async def _run_job(settings: Settings, clock: Clock, job: Job) -> None:
-    async with await connect(settings.postgres_dsn, f"job {job.name}") as conn:
-        await job.run(conn, clock())
+    with contextlib.suppress(asyncio.CancelledError):  # the lead has ended, and its schedule with it: no fault of a job
+        async with await connect(settings.postgres_dsn, f"job {job.name}") as conn:
+            await job.run(conn, clock())
 
 
 def _report(event: JobExecutionEvent) -> None:

@@ -219,6 +219,20 @@ async def test_a_job_that_fails_is_seen(settings: Settings, clock: Clock) -> Non
             await fail(conn, clock())
 
 
+async def test_a_job_that_the_end_interrupts_is_no_failure(settings: Settings, clock: Clock) -> None:
+    """A clean end leaves nothing in the log that somebody would have to look at."""
+    begun = asyncio.Event()
+
+    async def linger(_conn: Connection, _now: datetime) -> None:
+        begun.set()
+        await asyncio.sleep(3600)
+
+    async with processes(settings, clock, 1, Job("linger", 3600, linger)):
+        await asyncio.wait_for(begun.wait(), 30)
+    labels = {"job": "linger", "outcome": "failed"}
+    assert REGISTRY.get_sample_value("paqueteria_scheduled_jobs_not_done_total", labels) is None
+
+
 async def test_the_views_are_refreshed_by_the_clock(shop: Shop, settings: Settings, clock: Clock) -> None:
     """The fees of what is in storage are as of the refresh, and the day's money is Bogota's day."""
     package_id = shop.announce()
