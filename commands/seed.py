@@ -5,13 +5,29 @@ import itertools
 import random
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from pathlib import Path
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import psycopg
 
+from commands.customers import POLICY_VERSION
+from commands.seed_sample import (
+    BUILDINGS,
+    CONDITIONS,
+    METHODS,
+    REASONS,
+    RECEIVED,
+    TYPES,
+    Customer,
+    Parcel,
+    Sample,
+    guide_key,
+    guide_number,
+    phone,
+    tracking_code,
+)
+from db.leadership import IS_LED
 from db.pools import Connection, connect
 from infra.clock import Clock, system_clock
 from infra.errors import ConfigurationError
@@ -28,45 +44,12 @@ LANES = 2
 PATIENCE = 10.0
 """Seconds that a chunk waits for a running projector to show the one before: others' changes come in between."""
 
-PACKAGES_PER_CUSTOMER = 6
 PACKAGES_PER_SITE = 200_000
 OCCUPIED = 0.9
 """The share of positions that is taken where parcels were seeded, at the most."""
 
-FIRST_NAMES, LAST_NAMES = (
-    line.split() for line in Path(__file__).with_name("seed_names.txt").read_text(encoding="utf-8").splitlines()
-)
-BUILDINGS = ("Torres del Parque", "Edificio El Peñón", "Conjunto Los Álamos", "Mirador de Suba", "Altos de Chicó")
-MOBILE = (*range(300, 306), *range(310, 324))
-"""Colombian prefixes that are in use."""
-
-LINES = len(MOBILE) * 10**7
-CARRIERS = ("Servientrega", "Interrapidísimo", "Coordinadora", "Envía", "DHL", "Amazon", "Mercado Libre")
-METHODS = ("CASH", "CASH", "CASH", "NEQUI", "NEQUI", "TRANSFER", "DAVIPLATA")
-CONDITIONS = ("GOOD",) * 17 + ("FAIR", "FAIR", "OPENED", "DAMAGED")
-TYPES = ("NORMAL",) * 4 + ("EXTRA_SIZED",)
-REASONS = ("CUSTOMER_REQUEST", "RETURNED_TO_CARRIER", "UNCLAIMED", "STAFF_ERROR", "OTHER")
-STATUSES = ("ANNOUNCED", "RECEIVED", "CANCELLED", "DELIVERED")
-RECEIVED = 0.05
-UP_TO_SHARES = (0.02, 0.02 + RECEIVED, 0.05 + RECEIVED)
-"""Where each status's share ends, the last one's at 1: 2 % announced, 3 % cancelled, 90 % delivered."""
-
 WAIVED = 0.01
 """Of deliveries: those whose storage nobody charged."""
-
-LONGEST_STAY = 45
-LONGEST_LIFE = LONGEST_STAY + 4
-"""Days from the announcement to the end of what has left: three before it is received, and one to spare."""
-
-KEPT_DAYS = 3
-FORGOTTEN = 0.1
-FORGOTTEN_DAYS = 30
-"""How long parcels have stood on the shelf: most some days, a few for weeks, which shows them as overdue."""
-
-ALPHABET = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
-CODES = len(ALPHABET) ** 8
-SPREAD = 523_287_123_457
-"""Has no divisor in common with the number of codes or of phones: n times it visits each of them once."""
 
 NULL = r"\N"
 
@@ -148,37 +131,10 @@ TAKEN_CODES = "SELECT tracking_code FROM packages WHERE tracking_code = ANY(%(ke
 TAKEN_GUIDES = "SELECT guide_key FROM packages WHERE guide_key = ANY(%(keys)s) AND status <> 'CANCELLED'"
 
 # Whether the read models show the transaction, and whether anybody is at work on that.
-IS_SHOWN = """
-SELECT pg_visible_in_snapshot(%(xid)s::text::xid8, snapshot), EXISTS (
-    SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted
-    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-    AND classid::bigint << 32 | objid::bigint = hashtextextended('paqueteria.project', 0))
+IS_SHOWN = f"""
+SELECT pg_visible_in_snapshot(%(xid)s::text::xid8, snapshot), {IS_LED}
 FROM projection_checkpoint WHERE name = 'listing'
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Customer:
-    """Whose parcels come again and again."""
-
-    customer_id: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Parcel:
-    """One package with its whole life; the number makes its codes."""
-
-    package_id: str
-    number: int
-    customer: Customer
-    carrier: str
-    status: str
-    site_id: str
-    position_id: str | None
-    announced_at: datetime
-    received_at: datetime | None
-    ended_at: datetime | None
 
 
 class Shop:
@@ -263,15 +219,14 @@ class Lane:
         # The same each time, on the same database.
         self.chance = random.Random(f"{number}/{shop.first_package}/{lane}")  # noqa: S311 (a sample, not a secret)
         self.lane = lane
-        self.customers: list[Customer] = []
-        self.new_customers: list[tuple[Customer, datetime]] = []
+        self.sample = Sample(self.chance, shop.count, shop.first_package, shop.sites, shop.now)
         self._lines = itertools.count(shop.first_customer + lane, LANES)
 
     async def write(self, numbers: range) -> str:
         """Write these packages of the seed with all that belongs to them, in one transaction, and name that."""
         conn = self.conn
         async with conn.transaction():
-            parcels = await self.shop.renumbered(conn, [self._parcel(number) for number in numbers])
+            parcels = await self.shop.renumbered(conn, [self.sample.parcel(number) for number in numbers])
             parcels = await self._placed(parcels)
             await self._write_customers()
             await copy_rows(conn, COPY_PACKAGES, map(self._package_row, parcels))
@@ -306,12 +261,12 @@ class Lane:
 
     async def _write_customers(self) -> None:
         rows: list[Sequence[str]] = []
-        while len(rows) < len(self.new_customers):
-            lines = [phone(next(self._lines)) for _ in self.new_customers[len(rows) :]]
+        while len(rows) < len(self.sample.new_customers):
+            lines = [phone(next(self._lines)) for _ in self.sample.new_customers[len(rows) :]]
             taken = await self.shop.taken(self.conn, TAKEN_PHONES, lines)
             free = [line for line in lines if line not in taken]
-            rows += map(self._customer_row, self.new_customers[len(rows) :], free)
-        self.new_customers = []
+            rows += map(self._customer_row, self.sample.new_customers[len(rows) :], free)
+        self.sample.new_customers = []
         await copy_rows(self.conn, COPY_CUSTOMERS, rows)
 
     def _customer_row(self, new: tuple[Customer, datetime], line: str) -> Sequence[str]:
@@ -319,51 +274,6 @@ class Lane:
         customer, since = new
         place = (chance.choice(BUILDINGS), str(chance.randint(1, 9)), str(chance.randint(101, 1904)))
         return (customer.customer_id, customer.name, line, *place, since.isoformat())
-
-    def _customer(self, announced_at: datetime, part: float) -> Customer:
-        chance = self.chance
-        if self.customers and chance.random() > 1 / PACKAGES_PER_CUSTOMER:
-            return self.customers[int(chance.random() * len(self.customers))]
-        name = f"{chance.choice(FIRST_NAMES)} {chance.choice(LAST_NAMES)} {chance.choice(LAST_NAMES)}"
-        # Before the parcel that brings them, and before any that they will have later in the year.
-        since = min(announced_at, self.shop.now - timedelta(days=360 * (1 - part) + LONGEST_LIFE))
-        customer = Customer(uuid7(since, chance), name)
-        self.customers.append(customer)
-        self.new_customers.append((customer, since))
-        return customer
-
-    def _parcel(self, number: int) -> Parcel:
-        chance = self.chance
-        status = STATUSES[bisect_right(UP_TO_SHARES, chance.random())]
-        announced_at, received_at, ended_at = self._instants(status, number / self.shop.count)
-        return Parcel(
-            uuid7(announced_at, chance),
-            self.shop.first_package + number,
-            self._customer(announced_at, number / self.shop.count),
-            CARRIERS[int(chance.random() * len(CARRIERS))],
-            status,
-            self.shop.sites[int(chance.random() * len(self.shop.sites))],
-            None,
-            announced_at,
-            received_at,
-            ended_at,
-        )
-
-    def _instants(self, status: str, part: float) -> tuple[datetime, datetime | None, datetime | None]:
-        """Give when the parcel was announced, received, and left: the year goes by from the first to the last."""
-        chance, now = self.chance, self.shop.now
-        if status == "ANNOUNCED":
-            return now - timedelta(days=29 * chance.random()), None, None
-        if status == "RECEIVED":
-            # Most are collected within days; a few stay for weeks and show as overdue.
-            mean = FORGOTTEN_DAYS if chance.random() < FORGOTTEN else KEPT_DAYS
-            received_at = now - timedelta(days=min(chance.expovariate(1 / mean), 70))
-            return received_at - timedelta(hours=72 * chance.random()), received_at, None
-        ended_at = now - timedelta(days=min(360 * (1 - part) + chance.random(), 360))
-        if status == "CANCELLED" and chance.random() < 1 / 2:
-            return ended_at - timedelta(days=29 * chance.random()), None, ended_at
-        received_at = ended_at - timedelta(days=min(chance.expovariate(1 / 1.5), LONGEST_STAY))
-        return received_at - timedelta(hours=72 * chance.random()), received_at, ended_at
 
     def _package_row(self, parcel: Parcel) -> Sequence[str]:
         chance = self.chance
@@ -393,7 +303,7 @@ class Lane:
         )
 
     def _consent_row(self, parcel: Parcel) -> Sequence[str]:
-        return (parcel.customer.customer_id, parcel.package_id, "2026-11", "WEB", parcel.announced_at.isoformat())
+        return (parcel.customer.customer_id, parcel.package_id, POLICY_VERSION, "WEB", parcel.announced_at.isoformat())
 
     def _log_rows(self, parcel: Parcel) -> list[Sequence[str]]:
         """Tell the parcel's life; its customer is named once, with the announcement."""
@@ -428,49 +338,6 @@ def text(at: datetime | None) -> str:
 def after(status: str) -> str:
     """Write what a step's log row says of it."""
     return f'{{"after": {{"status": "{status}"}}}}'
-
-
-def uuid7(at: datetime, chance: random.Random) -> str:
-    """Make an id that sorts by its instant, as PostgreSQL's uuidv7() does."""
-    bits = chance.getrandbits(74)
-    return f"{int(at.timestamp() * 1000):012x}7{bits >> 62:03x}{2 << 62 | bits & (1 << 62) - 1:016x}"
-
-
-def phone(number: int) -> str:
-    """Give each number a mobile phone of its own."""
-    line = number * SPREAD % LINES
-    return f"+57{MOBILE[line // 10**7]}{line % 10**7:07d}"
-
-
-def tracking_code(number: int) -> str:
-    """Give each number a code of its own, scattered over all there are."""
-    rest = number * SPREAD % CODES
-    letters = []
-    for _ in range(8):
-        rest, letter = divmod(rest, len(ALPHABET))
-        letters.append(ALPHABET[letter])
-    return "".join(letters)
-
-
-def guide_number(carrier: str, number: int) -> str:
-    """Write a waybill in the shape of its carrier, each number once."""
-    shape = GUIDES.get(carrier, "21{:08d}")
-    return shape.format(number)
-
-
-GUIDES = {
-    "Interrapidísimo": "2400{:08d}",
-    "Coordinadora": "7-{:010d}",
-    "Envía": "014{:09d}",
-    "DHL": "JD{:012d}",
-    "Amazon": "TBA{:012d}",
-    "Mercado Libre": "MEL-{:08d}-FMX",
-}
-
-
-def guide_key(parcel: Parcel) -> str:
-    """Give the guide as two of them are compared."""
-    return guide_number(parcel.carrier, parcel.number).replace("-", "")
 
 
 class Pace:

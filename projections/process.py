@@ -12,6 +12,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from db import change_log
 from db.connections import make_redis
+from db.leadership import LEAD
 from db.page_cache import HEARTBEAT, EpochKeeper
 from db.pools import Connection, connect
 from infra import logs, metrics
@@ -30,7 +31,6 @@ POLL = 0.05
 STAND_BY = 0.25
 """Seconds between a standby's tries to take the lead, and before a leader that failed tries again."""
 
-LEAD = "SELECT pg_try_advisory_lock(hashtextextended('paqueteria.project', 0))"
 
 LEAD_LEASE = "SET idle_session_timeout = '5s'"
 """The server itself takes the lead from a process that is frozen: its connection stays up, but says nothing."""

@@ -9,7 +9,9 @@ import psycopg
 import pytest
 
 from commands import seed as seed_module
-from commands.seed import phone, seed, tracking_code
+from commands.seed import seed
+from commands.seed_sample import phone, tracking_code
+from db.leadership import IS_LED
 from infra.errors import ConfigurationError
 from infra.settings import Settings
 from projections import process
@@ -40,11 +42,7 @@ ORDER BY p.tracking_code
 """
 
 
-LEADER = """
-SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted
-AND classid::bigint << 32 | objid::bigint = hashtextextended('paqueteria.project', 0)
-AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-"""
+LEADER = f"SELECT 1 WHERE {IS_LED}"
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ from psycopg.errors import DivisionByZero, IdleInTransactionSessionTimeout
 from redis.asyncio import Redis
 
 from db.change_log import CHANNEL
+from db.leadership import LEAD
 from db.page_cache import EPOCH_KEY
 from db.pools import Connection, connect
 from infra.settings import Settings
@@ -162,7 +163,7 @@ async def test_the_cache_is_vouched_for_only_while_somebody_leads(
     shop: Shop, settings: Settings, redis: Redis, clock: Clock
 ) -> None:
     """The leader lends the epoch; a process that merely stands by, or has stopped, lends none."""
-    shop.conn.execute(process.LEAD)  # somebody else leads, and keeps no cache
+    shop.conn.execute(LEAD)  # somebody else leads, and keeps no cache
 
     async def is_believed() -> bool:
         return bool(await redis.exists(EPOCH_KEY))
