@@ -20,6 +20,12 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 
 OLDEST_SERVER = 180000
 
+# The months that are written now are there before the first command; later ones are the scheduler's (db.change_log).
+THIS_AND_NEXT_MONTH = """
+SELECT add_change_log_month((date_trunc('month', now() AT TIME ZONE 'UTC') + n * interval '1 month')::date)
+FROM generate_series(0, 1) AS n
+"""
+
 
 def migrations() -> dict[str, str]:
     """Give the steps by name, in order."""
@@ -60,4 +66,5 @@ def migrate(dsn: str) -> list[str]:
                 conn.execute(
                     "INSERT INTO schema_migrations (name, checksum) VALUES (%s, %s)", (name, checksum(known[name]))
                 )
+        conn.execute(THIS_AND_NEXT_MONTH)
         return steps

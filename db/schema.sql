@@ -2,14 +2,33 @@ CREATE EXTENSION IF NOT EXISTS pg_trgm WITH SCHEMA public;
 COMMENT ON EXTENSION pg_trgm IS 'text similarity measurement and index searching based on trigrams';
 CREATE EXTENSION IF NOT EXISTS unaccent WITH SCHEMA public;
 COMMENT ON EXTENSION unaccent IS 'text search dictionary that removes accents';
+CREATE FUNCTION public.add_change_log_month(month date) RETURNS boolean
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    name text := 'change_log_' || to_char(month, 'YYYY_MM');
+    first timestamptz := date_trunc('month', month::timestamp) AT TIME ZONE 'UTC';
+    next timestamptz := (date_trunc('month', month::timestamp) + interval '1 month') AT TIME ZONE 'UTC';
+BEGIN
+    IF to_regclass(name) IS NOT NULL OR EXISTS (SELECT FROM change_log_other WHERE at >= first AND at < next) THEN
+        RETURN false;
+    END IF;
+    EXECUTE format('CREATE TABLE %I (LIKE change_log INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', name);
+    EXECUTE format('ALTER TABLE change_log ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', name, first, next);
+    EXECUTE format('CREATE TRIGGER change_log_append_only BEFORE TRUNCATE ON %I EXECUTE FUNCTION refuse_change()', name);
+    RETURN true;
+EXCEPTION WHEN invalid_object_definition THEN  -- the months before the log was partitioned are one partition
+    RETURN false;
+END $$;
 CREATE FUNCTION public.allow_erasure_only() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
 BEGIN
     IF NEW.data = jsonb_set(OLD.data, '{person}', '{}', false)
-       AND (NEW.position, NEW.xid, NEW.package_id, NEW.customer_id, NEW.type, NEW.actor, NEW.version, NEW.request_id, NEW.at)
-           IS NOT DISTINCT FROM
-           (OLD.position, OLD.xid, OLD.package_id, OLD.customer_id, OLD.type, OLD.actor, OLD.version, OLD.request_id, OLD.at)
+       AND (NEW.position, NEW.xid, NEW.life, NEW.package_id, NEW.customer_id, NEW.type, NEW.actor, NEW.version,
+            NEW.request_id, NEW.at) IS NOT DISTINCT FROM
+           (OLD.position, OLD.xid, OLD.life, OLD.package_id, OLD.customer_id, OLD.type, OLD.actor, OLD.version,
+            OLD.request_id, OLD.at)
     THEN RETURN NEW; END IF;
     RAISE EXCEPTION 'change_log is append-only' USING ERRCODE = 'integrity_constraint_violation';
 END $$;
@@ -86,6 +105,7 @@ CREATE TABLE public.batch_changes (
 CREATE TABLE public.change_log (
     "position" bigint NOT NULL,
     xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    life integer DEFAULT 1 NOT NULL,
     package_id uuid,
     customer_id uuid,
     type text NOT NULL,
@@ -94,6 +114,20 @@ CREATE TABLE public.change_log (
     data jsonb DEFAULT '{}'::jsonb NOT NULL,
     request_id text,
     at timestamp with time zone NOT NULL
+)
+PARTITION BY RANGE (at);
+CREATE TABLE public.change_log_other (
+    "position" bigint CONSTRAINT change_log_position_not_null NOT NULL,
+    xid xid8 DEFAULT pg_current_xact_id() CONSTRAINT change_log_xid_not_null NOT NULL,
+    life integer DEFAULT 1 CONSTRAINT change_log_life_not_null NOT NULL,
+    package_id uuid,
+    customer_id uuid,
+    type text CONSTRAINT change_log_type_not_null NOT NULL,
+    actor uuid,
+    version integer,
+    data jsonb DEFAULT '{}'::jsonb CONSTRAINT change_log_data_not_null NOT NULL,
+    request_id text,
+    at timestamp with time zone CONSTRAINT change_log_at_not_null NOT NULL
 );
 ALTER TABLE public.change_log ALTER COLUMN "position" ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME public.change_log_position_seq
@@ -445,6 +479,14 @@ CREATE TABLE public.page_generations (
     scope text NOT NULL,
     batch bigint NOT NULL
 );
+CREATE TABLE public.parked_changes (
+    kind text NOT NULL,
+    key uuid NOT NULL,
+    xid xid8 NOT NULL,
+    reason text NOT NULL,
+    at timestamp with time zone NOT NULL,
+    CONSTRAINT parked_changes_kind_check CHECK ((kind = ANY (ARRAY['package'::text, 'customer'::text])))
+);
 CREATE TABLE public.payment_listing (
     payment_id uuid NOT NULL,
     package_id uuid NOT NULL,
@@ -478,6 +520,11 @@ CREATE TABLE public.projection_checkpoint (
     snapshot pg_snapshot NOT NULL,
     batch bigint NOT NULL,
     at timestamp with time zone NOT NULL,
+    life integer DEFAULT 1 NOT NULL,
+    system_identifier bigint,
+    timeline text,
+    needs_rebuild boolean DEFAULT false NOT NULL,
+    unread_from xid8 DEFAULT '0'::xid8 NOT NULL,
     CONSTRAINT projection_checkpoint_name_check CHECK ((name = 'listing'::text))
 );
 CREATE TABLE public.schema_migrations (
@@ -524,15 +571,31 @@ CREATE VIEW public.tariff_list AS
     base_fee_extra_sized,
     daily_storage
    FROM public.tariffs;
+CREATE TABLE public.unfinished_changes (
+    xid xid8 NOT NULL,
+    part integer NOT NULL,
+    package_ids uuid[] NOT NULL,
+    customer_ids uuid[] NOT NULL
+);
+CREATE TABLE public.verifications (
+    name text NOT NULL,
+    verified_at timestamp with time zone NOT NULL,
+    took interval NOT NULL,
+    differences bigint NOT NULL,
+    CONSTRAINT verifications_name_check CHECK ((name = 'listing'::text))
+);
 CREATE TABLE public.view_refreshes (
     view text NOT NULL,
     refreshed_at timestamp with time zone NOT NULL,
     took interval NOT NULL
 );
+ALTER TABLE ONLY public.change_log ATTACH PARTITION public.change_log_other DEFAULT;
 ALTER TABLE ONLY public.batch_changes
     ADD CONSTRAINT batch_changes_pkey PRIMARY KEY (batch);
 ALTER TABLE ONLY public.change_log
-    ADD CONSTRAINT change_log_pkey PRIMARY KEY ("position");
+    ADD CONSTRAINT change_log_pkey PRIMARY KEY ("position", at);
+ALTER TABLE ONLY public.change_log_other
+    ADD CONSTRAINT change_log_other_pkey PRIMARY KEY ("position", at);
 ALTER TABLE ONLY public.charges
     ADD CONSTRAINT charges_pkey PRIMARY KEY (charge_id);
 ALTER TABLE ONLY public.charges
@@ -567,6 +630,8 @@ ALTER TABLE ONLY public.packages
     ADD CONSTRAINT packages_tracking_code_key UNIQUE (tracking_code);
 ALTER TABLE ONLY public.page_generations
     ADD CONSTRAINT page_generations_pkey PRIMARY KEY (scope);
+ALTER TABLE ONLY public.parked_changes
+    ADD CONSTRAINT parked_changes_pkey PRIMARY KEY (kind, key, xid);
 ALTER TABLE ONLY public.payment_listing
     ADD CONSTRAINT payment_listing_pkey PRIMARY KEY (payment_id);
 ALTER TABLE ONLY public.payments
@@ -599,11 +664,18 @@ ALTER TABLE ONLY public.tariffs
     ADD CONSTRAINT tariffs_pkey PRIMARY KEY (tariff_id);
 ALTER TABLE ONLY public.tariffs
     ADD CONSTRAINT tariffs_valid_from_key UNIQUE (valid_from);
+ALTER TABLE ONLY public.unfinished_changes
+    ADD CONSTRAINT unfinished_changes_pkey PRIMARY KEY (xid, part);
+ALTER TABLE ONLY public.verifications
+    ADD CONSTRAINT verifications_pkey PRIMARY KEY (name);
 ALTER TABLE ONLY public.view_refreshes
     ADD CONSTRAINT view_refreshes_pkey PRIMARY KEY (view);
-CREATE INDEX change_log_customer ON public.change_log USING btree (customer_id) WHERE ((customer_id IS NOT NULL) AND (package_id IS NULL));
-CREATE INDEX change_log_package ON public.change_log USING btree (package_id, "position") WHERE (package_id IS NOT NULL);
-CREATE INDEX change_log_xid ON public.change_log USING btree (xid);
+CREATE INDEX change_log_customer ON ONLY public.change_log USING btree (customer_id) WHERE ((customer_id IS NOT NULL) AND (package_id IS NULL));
+CREATE INDEX change_log_other_customer_id_idx ON public.change_log_other USING btree (customer_id) WHERE ((customer_id IS NOT NULL) AND (package_id IS NULL));
+CREATE INDEX change_log_package ON ONLY public.change_log USING btree (package_id, "position") WHERE (package_id IS NOT NULL);
+CREATE INDEX change_log_other_package_id_position_idx ON public.change_log_other USING btree (package_id, "position") WHERE (package_id IS NOT NULL);
+CREATE INDEX change_log_xid ON ONLY public.change_log USING btree (xid);
+CREATE INDEX change_log_other_xid_idx ON public.change_log_other USING btree (xid);
 CREATE INDEX charges_package ON public.charges USING btree (package_id);
 CREATE INDEX consents_customer ON public.consents USING btree (customer_id);
 CREATE INDEX customer_listing_name ON public.customer_listing USING btree (name, customer_id);
@@ -636,8 +708,14 @@ CREATE INDEX payment_listing_package ON public.payment_listing USING btree (pack
 CREATE INDEX payments_at ON public.payments USING btree (at);
 CREATE INDEX payments_package ON public.payments USING btree (package_id);
 CREATE INDEX positions_free ON public.positions USING btree (site_id, ordinal) WHERE (package_id IS NULL);
+ALTER INDEX public.change_log_customer ATTACH PARTITION public.change_log_other_customer_id_idx;
+ALTER INDEX public.change_log_package ATTACH PARTITION public.change_log_other_package_id_position_idx;
+ALTER INDEX public.change_log_pkey ATTACH PARTITION public.change_log_other_pkey;
+ALTER INDEX public.change_log_xid ATTACH PARTITION public.change_log_other_xid_idx;
 CREATE TRIGGER change_log_append_only BEFORE DELETE OR TRUNCATE ON public.change_log FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+CREATE TRIGGER change_log_append_only BEFORE TRUNCATE ON public.change_log_other FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 CREATE TRIGGER change_log_erasure BEFORE UPDATE ON public.change_log FOR EACH ROW EXECUTE FUNCTION public.allow_erasure_only();
+CREATE TRIGGER change_log_rows_append_only BEFORE DELETE ON public.change_log FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
 CREATE TRIGGER charges_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.charges FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 CREATE TRIGGER payments_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.payments FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 ALTER TABLE ONLY public.charges

@@ -84,10 +84,12 @@ async def test_a_rebuild_beside_writers_readers_and_the_projector(
             await asyncio.sleep(0.01)
 
     others = asyncio.gather(asyncio.to_thread(write), asyncio.to_thread(read), project())
-    for _ in range(3):
-        await rebuild(settings, None, clock=clock)
-    done.set()
-    await others
+    try:
+        for _ in range(3):
+            await rebuild(settings, None, clock=clock)
+    finally:
+        done.set()
+        await others
     await project_batch(projector, clock)
     assert shortest == 20
     assert_equal_sides(shop)
