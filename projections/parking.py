@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
@@ -23,6 +24,32 @@ ON CONFLICT (kind, key, xid) DO UPDATE SET reason = excluded.reason
 """
 
 UNPARK = "DELETE FROM parked_changes WHERE kind = %(kind)s AND key = ANY(%(keys)s)"
+
+LIST = """
+SELECT kind, key, (array_agg(reason ORDER BY xid DESC))[1], min(at), count(*)
+FROM parked_changes GROUP BY kind, key ORDER BY min(at), key
+"""
+
+# From one table to the other in one transaction: their changes are unfinished before, meanwhile and afterwards.
+RETRY = """
+WITH tried AS (DELETE FROM parked_changes RETURNING kind, key, xid)
+INSERT INTO unfinished_changes (xid, part, package_ids, customer_ids)
+SELECT xid, coalesce((SELECT max(u.part) FROM unfinished_changes AS u WHERE u.xid = t.xid), 0) + 1,
+       coalesce(array_agg(key) FILTER (WHERE kind = 'package'), '{}'),
+       coalesce(array_agg(key) FILTER (WHERE kind = 'customer'), '{}')
+FROM tried AS t GROUP BY xid
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A key that is put aside: why, since when, and how many changes of it are waiting."""
+
+    kind: Kind
+    key: uuid.UUID
+    reason: str
+    since: datetime
+    changes: int
 
 
 def is_poison(error: psycopg.Error) -> bool:
@@ -61,3 +88,14 @@ async def derive_healthy(
         half = len(keys) // 2
         return await derive_healthy(conn, keys[:half], derive) | await derive_healthy(conn, keys[half:], derive)
     return {}
+
+
+async def list_parked(conn: Connection) -> list[Parked]:
+    """Give every parked key once, the one that waits longest first."""
+    return [Parked(*row) for row in await (await conn.execute(LIST)).fetchall()]
+
+
+async def retry(conn: Connection) -> None:
+    """Let the projector try everything that is parked again: as parts that are still to be done."""
+    async with conn.transaction():
+        await conn.execute(RETRY)

@@ -4,11 +4,14 @@ A batch is the change log's rows that are visible in the snapshot now and were n
 positions would lose rows, since commits don't come in the order of positions; two snapshots lose none, and don't wait
 for a transaction that stays open. Reading, deriving and moving the checkpoint are one REPEATABLE READ transaction:
 under READ COMMITTED each statement would see more than the checkpoint then says.
+
+What was read and isn't finished, the rest of a large change or a key that can't be derived, stays hidden in the
+checkpoint's snapshot, so that no Consistency-Token is told it is in.
 """
 
 import time
-import uuid
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import psycopg
@@ -20,15 +23,20 @@ from db.page_cache import EpochKeeper
 from db.pools import Connection, connect
 from infra import logs, metrics
 from infra.clock import Clock, system_clock
-from projections import (
-    batch_changes,
-    customer_listing,
-    package_counts,
-    package_listing,
-    package_search,
-    page_generations,
-    payment_listing,
+from projections import batch_changes, page_generations, parking
+from projections.changes import (
+    AT_ONCE,
+    Change,
+    Key,
+    Packages,
+    Part,
+    forget_part,
+    keep_parts,
+    next_part,
+    read_changes,
+    read_packages,
 )
+from projections.derivation import Derived, derive_all, derive_what_can_be
 from projections.snapshot import Snapshot
 
 log = logs.get("projector")
@@ -42,7 +50,7 @@ PLANS = "SELECT set_config('plan_cache_mode', 'force_generic_plan', false), set_
 """A batch finds every row by a key, be it one or thousands: planned once, where planning each took most of its time."""
 
 LARGEST_BATCH = 5000
-"""Log rows; a single transaction of more is still one batch."""
+"""Log rows, and keys, that a batch takes in."""
 
 QUIET_TRANSACTIONS = 1000
 """Transactions without a change after which the checkpoint moves all the same, so that no scan begins far back."""
@@ -51,40 +59,26 @@ READ_CHECKPOINT = """
 SELECT batch, snapshot::text, pg_current_snapshot()::text FROM projection_checkpoint WHERE name = 'listing'
 """
 
-# A row for each transaction: its number, how many log rows it has, when it was made, and the keys that it makes dirty.
-BY_TRANSACTION = """
-SELECT xid::text::bigint, count(*), max(at),
-       coalesce(array_agg(DISTINCT package_id) FILTER (WHERE package_id IS NOT NULL), '{}'),
-       coalesce(array_agg(DISTINCT customer_id) FILTER (WHERE customer_id IS NOT NULL), '{}'),
-       coalesce(array_agg(DISTINCT customer_id) FILTER (WHERE customer_id IS NOT NULL AND package_id IS NULL), '{}'),
-       bool_or(package_id IS NULL AND customer_id IS NULL)
-FROM
+READ_UNFINISHED = """
+SELECT ARRAY(SELECT xid::text::bigint FROM unfinished_changes), ARRAY(SELECT xid::text::bigint FROM parked_changes)
 """
 
-# The bounds are scalar subqueries: known before the scan, they let it use the index on xid. Joined, it reads the log.
-READ_CHANGES = f"""{BY_TRANSACTION} (
-    SELECT xid, package_id, customer_id, at FROM change_log
-    WHERE xid >= (SELECT pg_snapshot_xmin(snapshot) FROM projection_checkpoint WHERE name = 'listing')
-      AND xid < (SELECT pg_snapshot_xmax(pg_current_snapshot()))
-      AND NOT pg_visible_in_snapshot(xid, (SELECT snapshot FROM projection_checkpoint WHERE name = 'listing'))
-    ORDER BY xid
-    LIMIT %(limit)s) AS unread
-GROUP BY xid ORDER BY xid
-"""
+READ_PARKED = "SELECT DISTINCT kind, key FROM parked_changes"
 
-READ_ONE = f"{BY_TRANSACTION} change_log WHERE xid = %(xid)s::text::xid8 GROUP BY xid"
-
-PACKAGES_OF_CUSTOMERS = "SELECT package_id FROM packages WHERE customer_id = ANY(%(customer_ids)s)"
+READ_MADE_AT = "SELECT max(at) FROM change_log WHERE xid = %(xid)s::text::xid8"
 
 MOVE_CHECKPOINT = """
-UPDATE projection_checkpoint SET snapshot = %(snapshot)s::pg_snapshot, batch = %(batch)s, at = %(at)s
+UPDATE projection_checkpoint SET snapshot = %(snapshot)s::pg_snapshot, batch = %(batch)s, at = %(at)s,
+    unread_from = %(unread_from)s::text::xid8
 WHERE name = 'listing' AND batch = %(old_batch)s
 """
 
 COUNT_LAG = """
 SELECT count(*) FROM change_log
-WHERE xid >= (SELECT pg_snapshot_xmin(snapshot) FROM projection_checkpoint WHERE name = 'listing')
+WHERE xid >= (SELECT unread_from FROM projection_checkpoint WHERE name = 'listing')
+  AND xid < (SELECT pg_snapshot_xmax(pg_current_snapshot()))
   AND NOT pg_visible_in_snapshot(xid, (SELECT snapshot FROM projection_checkpoint WHERE name = 'listing'))
+  AND life = (SELECT life FROM projection_checkpoint WHERE name = 'listing')
 """
 
 
@@ -93,110 +87,161 @@ class Fenced(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """What one transaction makes dirty, by the keys that its log rows name."""
-
-    xid: int
-    rows: int
-    at: datetime
-    package_ids: list[uuid.UUID]
-    customer_ids: list[uuid.UUID]
-    whole_customer_ids: list[uuid.UUID]
-    """Customers whose every package it makes dirty."""
-    is_reference: bool
-    """It names neither: a site, a tariff, staff."""
-
-
-@dataclass(frozen=True, slots=True)
 class Batch:
-    """What one transaction of the projector took in, in log rows; with none, `number` is the old one."""
+    """What one transaction of the projector took in; with nothing in it, `number` is the old one."""
 
     number: int
     changes: int
+    """Log rows, each counted by the batch that read it."""
     scopes: frozenset[str]
+    is_new: bool
     is_last: bool
     made_at: tuple[datetime, ...] = ()
-    """When each transaction that it took in says that it was made."""
+    """When each transaction that is in now, and wasn't before, says that it was made."""
 
     @property
     def base(self) -> int:
         """The batch that it was made upon."""
-        return self.number - 1 if self.changes else self.number
+        return self.number - 1 if self.is_new else self.number
 
 
-async def read_changes(conn: Connection, limit: int) -> tuple[list[Change], int | None]:
-    """Read whole transactions, about `limit` rows of them, and the first transaction left out (None: all was read)."""
-    rows = await (await conn.execute(READ_CHANGES, {"limit": limit + 1})).fetchall()
-    changes = [Change(*row) for row in rows]
-    if sum(change.rows for change in changes) <= limit:
-        return changes, None
-    end = changes[-1].xid
-    if len(changes) == 1:  # one transaction larger than a batch: it is taken whole
-        rows = await (await conn.execute(READ_ONE, {"xid": str(end)})).fetchall()
-        return [Change(*row) for row in rows], end + 1
-    return changes[:-1], end
+@dataclass(slots=True)
+class Work:
+    """What a batch derives: the keys of changes that it takes in whole, and one part of a larger one."""
+
+    whole: dict[int, list[Key]] = field(default_factory=dict)
+    large: dict[int, list[Key]] = field(default_factory=dict)
+    """Changes that are taken in parts from now on."""
+    part: Part | None = None
+
+    def keys(self) -> set[Key]:
+        """Name the keys, each once."""
+        return {key for keys in self.whole.values() for key in keys} | set(self.part.keys if self.part else ())
+
+    def named_by(self, key: Key) -> list[int]:
+        """Tell which of the changes name the key."""
+        naming = [xid for xid, keys in self.whole.items() if key in keys]
+        return [*naming, self.part.xid] if self.part is not None and key in self.part.keys else naming
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """Transactions that were read and aren't in: some of their parts are to be done, some of their keys are parked."""
+
+    in_parts: frozenset[int]
+    parked: frozenset[int]
+
+    @property
+    def xids(self) -> frozenset[int]:
+        """Name them all."""
+        return self.in_parts | self.parked
 
 
 async def project_batch(conn: Connection, clock: Clock, *, largest: int = LARGEST_BATCH) -> Batch:
-    """Take in the next batch in one transaction. Raises Fenced, or a database error; either changes nothing."""
+    """Take in the next batch in one transaction. Raises Fenced, or a database error; either changes nothing.
+
+    Where data can't be derived the batch is done again with more care, and the keys that are at fault are parked.
+    """
     try:
+        try:
+            async with conn.transaction():
+                return await _project(conn, clock, largest)
+        except psycopg.Error as error:
+            if not parking.is_poison(error):
+                raise
+            log.warning("batch_done_again", reason=parking.reason_of(error))
         async with conn.transaction():
-            return await _project(conn, clock, largest)
+            return await _project(conn, clock, largest, is_careful=True)
     except psycopg.errors.SerializationFailure as error:
         raise Fenced from error
 
 
-async def _project(conn: Connection, clock: Clock, largest: int) -> Batch:
+async def _project(conn: Connection, clock: Clock, largest: int, *, is_careful: bool = False) -> Batch:
     row = await (await conn.execute(READ_CHECKPOINT)).fetchone()
     if row is None:
         raise Fenced
-    old_batch, stored, current = row
-    changes, end = await read_changes(conn, largest)
-    if not changes and Snapshot.parse(current).xmax - Snapshot.parse(stored).xmax < QUIET_TRANSACTIONS:
-        return Batch(old_batch, 0, frozenset(), is_last=True)
-    snapshot = Snapshot.parse(stored).advanced(Snapshot.parse(current), end)
-    number = old_batch + 1 if changes else old_batch
-    scopes = await _derive(conn, changes, number, clock()) if changes else frozenset[str]()
-    moved = await conn.execute(
-        MOVE_CHECKPOINT, {"snapshot": str(snapshot), "batch": number, "old_batch": old_batch, "at": clock()}
-    )
+    old_batch, stored, current = row[0], Snapshot.parse(row[1]), Snapshot.parse(row[2])
+    unfinished = await _read_unfinished(conn)
+    changes, end = await read_changes(conn, largest, unfinished.xids)
+    work, changes, end = _plan(changes, await read_packages(conn, changes), end, largest)
+    is_new = bool(changes or unfinished.in_parts)
+    if not is_new and current.xmax - stored.xmax < QUIET_TRANSACTIONS:
+        return Batch(old_batch, 0, frozenset(), is_new=False, is_last=True)
+    number, at, scopes = old_batch + is_new, clock(), frozenset[str]()
+    if is_new:
+        is_reference = any(change.is_reference for change in changes)
+        scopes = await _derive(conn, work, number, at, is_careful=is_careful, is_reference=is_reference)
+        if unfinished.xids or work.large or is_careful:
+            unfinished = await _read_unfinished(conn)
+    snapshot = stored.advanced(current, end, unfinished.xids)
+    unread_from = snapshot.first_hidden(besides=unfinished.xids)
+    binds = {"snapshot": str(snapshot), "unread_from": str(unread_from), "batch": number, "old_batch": old_batch}
+    moved = await conn.execute(MOVE_CHECKPOINT, binds | {"at": at})
     if moved.rowcount != 1:
         raise Fenced
-    rows = sum(change.rows for change in changes)
-    return Batch(number, rows, scopes, end is None, tuple(change.at for change in changes))
+    made_at = [change.at for change in changes if change.xid not in unfinished.xids]
+    if work.part is not None and work.part.xid not in unfinished.xids:
+        row = await (await conn.execute(READ_MADE_AT, {"xid": str(work.part.xid)})).fetchone()
+        made_at += row or ()
+    rows, is_last = sum(change.rows for change in changes), end is None and not unfinished.in_parts
+    return Batch(number, rows, scopes, is_new=is_new, is_last=is_last, made_at=tuple(made_at))
 
 
-async def _derive(conn: Connection, changes: list[Change], batch: int, at: datetime) -> frozenset[str]:
+def _plan(
+    changes: list[Change], packages: Packages, end: int | None, largest: int
+) -> tuple[Work, list[Change], int | None]:
+    """Choose what the batch takes in, and what it leaves unread after all, since there are too many keys."""
+    work, total = Work(), 0
+    for number, change in enumerate(changes):
+        keys = change.keys(packages)
+        if len(keys) > AT_ONCE:
+            work.large[change.xid] = keys
+            continue
+        total += len(keys)
+        if total > largest and number:
+            return work, changes[:number], change.xid
+        work.whole[change.xid] = keys
+    return work, changes, end
+
+
+async def _read_unfinished(conn: Connection) -> Unfinished:
+    row = await (await conn.execute(READ_UNFINISHED)).fetchone()
+    in_parts, parked = row or ((), ())
+    return Unfinished(frozenset(in_parts), frozenset(parked))
+
+
+async def _derive(
+    conn: Connection, work: Work, batch: int, at: datetime, *, is_careful: bool, is_reference: bool
+) -> frozenset[str]:
     # First the checkpoint, then the read models: in the order of a rebuild's swap, so that neither waits for the other.
     await conn.execute("LOCK TABLE projection_checkpoint IN ROW EXCLUSIVE MODE")
-    package_ids = {package_id for change in changes for package_id in change.package_ids}
-    customer_ids = {customer_id for change in changes for customer_id in change.customer_ids}
-    if whole := [customer_id for change in changes for customer_id in change.whole_customer_ids]:
-        rows = await conn.execute(PACKAGES_OF_CUSTOMERS, {"customer_ids": whole})
-        package_ids |= {package_id for (package_id,) in await rows.fetchall()}
-    moved, scopes = await derive(conn, package_ids, customer_ids)
-    if any(change.is_reference for change in changes):
-        scopes |= {"reference"}
+    for xid, large in work.large.items():
+        await keep_parts(conn, xid, large)
+    work.part = await next_part(conn)
+    keys = work.keys()
+    parked: set[Key] = set(await (await conn.execute(READ_PARKED)).fetchall())
+    derived = await derive_what_can_be(conn, keys, parked) if is_careful else await derive_all(conn, keys)
+    await _park(conn, work, derived, at)
+    await _unpark(conn, (keys & parked) - derived.reasons.keys())
+    if work.part is not None:
+        await forget_part(conn, work.part)
+    scopes = derived.scopes | ({"reference"} if is_reference else set())
     await page_generations.project(conn, scopes, batch)
-    await batch_changes.project(conn, moved, batch, at)
+    await batch_changes.project(conn, derived.moved, batch, at)
     return frozenset(scopes)
 
 
-async def derive(
-    conn: Connection, package_ids: set[uuid.UUID], customer_ids: set[uuid.UUID]
-) -> tuple[list[package_listing.Moved], set[str]]:
-    """Derive the read models of these keys again; tell how packages moved, and the scopes whose pages that changes."""
-    moved: list[package_listing.Moved] = []
-    if package_ids:
-        moved = await package_listing.project(conn, package_ids)
-        await package_search.project(conn, package_ids)
-        if gone := [row.package_id for row in moved if row.status is None]:
-            await package_search.forget(conn, gone)
-        await payment_listing.project(conn, package_ids)
-        await package_counts.project(conn, moved)
-    owners = {row.customer_id for row in moved if row.customer_id is not None}
-    changed = await customer_listing.project(conn, customer_ids | owners)
-    return moved, page_generations.scopes_of(moved, changed)
+async def _park(conn: Connection, work: Work, derived: Derived, at: datetime) -> None:
+    for (kind, key), reason in derived.reasons.items():
+        log.error("parked", kind=kind, key=str(key), reason=reason)
+        for xid in work.named_by((kind, key)):
+            await parking.park(conn, kind, {key: reason}, xid, at)
+
+
+async def _unpark(conn: Connection, healed: Collection[Key]) -> None:
+    for kind, key in healed:
+        log.info("healed", kind=kind, key=str(key))
+        await parking.unpark(conn, kind, [key])
 
 
 async def count_lag(conn: Connection) -> int:
@@ -231,7 +276,7 @@ async def project_pending(
             log.info("moved_by_another", batch=batch.base, expected=known)
             await keeper.begin_anew()
         known = batch.number
-        if batch.changes:
+        if batch.is_new:
             _measure(batch, time.perf_counter() - started, clock())
             await announce(conn, keeper, batch)
         if batch.is_last:

@@ -23,7 +23,8 @@ from infra import logs
 from infra.clock import Clock, system_clock
 from infra.errors import ConfigurationError
 from infra.settings import Settings
-from projections.projector import PACKAGES_OF_CUSTOMERS, open_snapshots
+from projections.changes import PACKAGES_OF_CUSTOMERS
+from projections.projector import open_snapshots
 
 log = logs.get("rebuild")
 
@@ -249,7 +250,7 @@ async def _catch_up(conn: Connection, models: Sequence[ReadModel], snapshot: str
     whole = [customer_id for package_id, customer_id in changes if package_id is None and customer_id is not None]
     of_customers = await (await conn.execute(PACKAGES_OF_CUSTOMERS, {"customer_ids": whole})).fetchall()
     dirty = {
-        "package_id": list({package_id for package_id, _ in changes if package_id} | {key for (key,) in of_customers}),
+        "package_id": list({package_id for package_id, _ in changes if package_id} | {key for _, key in of_customers}),
         "customer_id": list({customer_id for _, customer_id in changes if customer_id}),
     }
     for model in models:

@@ -1,5 +1,6 @@
 """What PostgreSQL calls a snapshot, as a value: which transactions it shows."""
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Self
 
@@ -18,20 +19,25 @@ class Snapshot:
         return cls(int(xmax), frozenset(int(xid) for xid in hidden.split(",") if xid))
 
     def __str__(self) -> str:
-        return f"{min(self.hidden, default=self.xmax)}:{self.xmax}:{','.join(map(str, sorted(self.hidden)))}"
+        return f"{self.first_hidden()}:{self.xmax}:{','.join(map(str, sorted(self.hidden)))}"
 
     def shows(self, xid: int) -> bool:
         """Tell whether the transaction is in it."""
         return xid < self.xmax and xid not in self.hidden
 
-    def advanced(self, current: "Snapshot", end: int | None) -> "Snapshot":
+    def first_hidden(self, besides: AbstractSet[int] = frozenset()) -> int:
+        """Give the lowest transaction that it doesn't show, those `besides` left out."""
+        return min(self.hidden - besides, default=self.xmax)
+
+    def advanced(self, current: "Snapshot", end: int | None, unfinished: AbstractSet[int] = frozenset()) -> "Snapshot":
         """Give the checkpoint's next snapshot, after all that `current` shows was read up to transaction `end`.
 
         With `end` None everything was read. Otherwise the transactions from `end` on stay hidden unless they were
-        shown before, so that the checkpoint never says more than is true and never takes back what it said.
+        shown before, so that the checkpoint never says more than is true and never takes back what it said. What was
+        read and is `unfinished` stays hidden as well.
         """
         if end is None:
-            return current
+            return Snapshot(current.xmax, current.hidden | unfinished)
         xmax = max(end, self.xmax)
         unread = {xid for xid in self.hidden if xid >= end}
-        return Snapshot(xmax, frozenset(unread | {xid for xid in current.hidden if xid < xmax}))
+        return Snapshot(xmax, frozenset(unread | {xid for xid in current.hidden if xid < xmax} | unfinished))

@@ -17,7 +17,8 @@ from db.consistency import CHANNEL
 from db.pools import Connection
 from infra.clock import Clock, system_clock
 from infra.settings import Settings
-from projections.projector import derive, open_snapshots
+from projections.derivation import derive
+from projections.projector import open_snapshots
 from projections.rebuild import NEXT_BATCH, RECOUNT, discard_pages, rebuild
 
 MOST_NAMED = 1000

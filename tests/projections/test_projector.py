@@ -3,6 +3,7 @@
 import asyncio
 import re
 import uuid
+from collections.abc import Collection
 
 import pytest
 from prometheus_client import REGISTRY
@@ -11,9 +12,11 @@ from redis.asyncio import Redis
 
 from db.page_cache import EPOCH_KEY, EpochKeeper, generation_key
 from db.pools import Connection
+from projections import changes as changes_module
 from projections import customer_listing, package_listing, package_search, payment_listing
 from projections import projector as projector_module
-from projections.projector import READ_CHANGES, Fenced, count_lag, open_projector, project_batch, project_pending
+from projections.changes import PACKAGES_OF_CUSTOMERS, READ_CHANGES, Change, read_changes
+from projections.projector import Fenced, count_lag, open_projector, project_batch, project_pending
 from tests.projections.conftest import Shop
 from tests.support import Clock
 
@@ -80,12 +83,14 @@ async def test_a_cursor_would_lose_it(
     """The mutant that reads past the highest position it has seen fails the same scenario."""
     last = 0
 
-    async def by_cursor(conn: Connection, _limit: int) -> tuple[list[projector_module.Change], int | None]:
+    async def by_cursor(
+        conn: Connection, _limit: int, _unfinished: Collection[int]
+    ) -> tuple[list[Change], int | None]:
         nonlocal last
-        read = f"{projector_module.BY_TRANSACTION} change_log WHERE position > %s GROUP BY xid".encode()
+        read = f"{changes_module.BY_TRANSACTION} change_log WHERE position > %s GROUP BY xid".encode()
         rows = await (await conn.execute(read, (last,))).fetchall()
         (last,) = await (await conn.execute("SELECT coalesce(max(position), 0) FROM change_log")).fetchone() or (last,)
-        return [projector_module.Change(*row) for row in rows], None
+        return [Change(*row) for row in rows], None
 
     monkeypatch.setattr(projector_module, "read_changes", by_cursor)
     with shop.conn.transaction():
@@ -131,12 +136,13 @@ async def freeze_within_a_batch(
 ) -> None:
     """Let one projector sleep between reading and deriving, while another one takes in that batch and the next."""
     add = "INSERT INTO change_log (type, at) VALUES ('SiteChanged', now())"
-    read_changes = projector_module.read_changes
     async with await open_projector(database) as frozen, await open_projector(database) as other:
         await frozen.set_isolation_level(isolation)
 
-        async def read_and_freeze(conn: Connection, limit: int) -> tuple[list[projector_module.Change], int | None]:
-            read = await read_changes(conn, limit)
+        async def read_and_freeze(
+            conn: Connection, limit: int, unfinished: Collection[int]
+        ) -> tuple[list[Change], int | None]:
+            read = await read_changes(conn, limit, unfinished)
             if conn is frozen:
                 await project_batch(other, clock)
                 shop.conn.execute(add)
@@ -348,8 +354,8 @@ async def test_a_batch_is_found_by_the_index_on_xid(shop: Shop, projector: Conne
         pass
     shop.conn.execute("ANALYZE change_log")
     shop.announce()
-    explain = f"EXPLAIN (ANALYZE, FORMAT TEXT) {READ_CHANGES}".encode()
-    text = "\n".join(line for (line,) in await (await projector.execute(explain, {"limit": 5001})).fetchall())
+    explain = await projector.execute(f"EXPLAIN (ANALYZE) {READ_CHANGES}".encode(), {"limit": 5001, "unfinished": []})
+    text = "\n".join(line for (line,) in await explain.fetchall())
     scans = re.findall(r"(\w+ Scan).* on change_log\w* .*actual time=\S+ rows=(\S+)", text)
     assert len(scans) >= 3, text
     assert {kind for kind, _ in scans} == {"Index Scan"}, text
@@ -358,10 +364,11 @@ async def test_a_batch_is_found_by_the_index_on_xid(shop: Shop, projector: Conne
 
 async def test_a_batch_finds_every_row_by_a_key(projector: Connection) -> None:
     """Its plans are made once, maybe in an empty shop, and must do for a full one: nothing is ever read whole."""
-    keys: dict[str, object] = {"package_ids": [uuid.uuid4()], "customer_ids": [uuid.uuid4()], "limit": 5001}
+    ids = [uuid.uuid4()]
+    keys: dict[str, object] = {"package_ids": ids, "customer_ids": ids, "limit": 5001, "unfinished": []}
     for statement in (
         READ_CHANGES,
-        projector_module.PACKAGES_OF_CUSTOMERS,
+        PACKAGES_OF_CUSTOMERS,
         package_listing.UPSERT,
         package_search.UPSERT,
         customer_listing.UPSERT,

@@ -1,0 +1,160 @@
+"""What has committed since the checkpoint: whole transactions, each with the keys that it makes dirty.
+
+A batch is bounded. A backlog is taken transaction by transaction, and one that makes very many rows dirty (a customer
+with 10,000 packages) in parts, which are kept in `unfinished_changes` until the last one is in.
+"""
+
+import uuid
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from db.pools import Connection
+
+Key = tuple[Literal["package", "customer"], uuid.UUID]
+"""A row of a package or of a customer, to be derived again."""
+
+Packages = dict[uuid.UUID, list[uuid.UUID]]
+"""The packages of customers."""
+
+AT_ONCE = 500
+"""Keys: a transaction that makes more of them dirty is taken in parts."""
+
+PART = 250
+"""Keys of one part: what other changes may have to wait for."""
+
+# A row for each transaction: its number, how many log rows it has, when it was made, and the keys that it makes dirty.
+BY_TRANSACTION = """
+SELECT xid::text::bigint, count(*), max(at),
+       coalesce(array_agg(DISTINCT package_id) FILTER (WHERE package_id IS NOT NULL), '{}'),
+       coalesce(array_agg(DISTINCT customer_id) FILTER (WHERE customer_id IS NOT NULL), '{}'),
+       coalesce(array_agg(DISTINCT customer_id) FILTER (WHERE customer_id IS NOT NULL AND package_id IS NULL), '{}'),
+       bool_or(package_id IS NULL AND customer_id IS NULL)
+FROM
+"""
+
+# The bounds are scalar subqueries: known before the scan, they let it use the index on xid. Joined, it reads the log.
+READ_CHANGES = f"""{BY_TRANSACTION} (
+    SELECT xid, package_id, customer_id, at FROM change_log
+    WHERE xid >= (SELECT unread_from FROM projection_checkpoint WHERE name = 'listing')
+      AND xid < (SELECT pg_snapshot_xmax(pg_current_snapshot()))
+      AND NOT pg_visible_in_snapshot(xid, (SELECT snapshot FROM projection_checkpoint WHERE name = 'listing'))
+      AND life = (SELECT life FROM projection_checkpoint WHERE name = 'listing')
+      AND xid <> ALL (%(unfinished)s::text[]::xid8[])
+    ORDER BY xid
+    LIMIT %(limit)s) AS unread
+GROUP BY xid ORDER BY xid
+"""
+
+READ_ONE = f"""{BY_TRANSACTION} change_log
+WHERE xid = %(xid)s::text::xid8 AND life = (SELECT life FROM projection_checkpoint WHERE name = 'listing')
+GROUP BY xid
+"""
+
+PACKAGES_OF_CUSTOMERS = """
+SELECT customer_id, package_id FROM packages WHERE customer_id = ANY(%(customer_ids)s)
+"""
+
+NEXT_PART = """
+SELECT xid::text::bigint, part, package_ids, customer_ids FROM unfinished_changes ORDER BY xid, part LIMIT 1
+"""
+
+KEEP_PART = """
+INSERT INTO unfinished_changes (xid, part, package_ids, customer_ids)
+VALUES (%(xid)s::text::xid8, %(part)s, %(package_ids)s, %(customer_ids)s)
+"""
+
+FORGET_PART = "DELETE FROM unfinished_changes WHERE xid = %(xid)s::text::xid8 AND part = %(part)s"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one transaction makes dirty, by the keys that its log rows name."""
+
+    xid: int
+    rows: int
+    at: datetime
+    package_ids: list[uuid.UUID]
+    customer_ids: list[uuid.UUID]
+    whole_customer_ids: list[uuid.UUID]
+    """Customers whose every package it makes dirty."""
+    is_reference: bool
+    """It names neither: a site, a tariff, staff."""
+
+    def keys(self, packages: Packages) -> list[Key]:
+        """Name its dirty keys, given the packages of its whole customers; the customers come first."""
+        package_ids = set(self.package_ids)
+        for customer_id in self.whole_customer_ids:
+            package_ids.update(packages.get(customer_id, ()))
+        return [("customer", key) for key in self.customer_ids] + [("package", key) for key in package_ids]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some of the keys of a change that is taken in parts."""
+
+    xid: int
+    number: int
+    keys: list[Key]
+
+
+async def read_changes(
+    conn: Connection, limit: int, unfinished: Collection[int] = ()
+) -> tuple[list[Change], int | None]:
+    """Read whole transactions, about `limit` rows of them, and the first transaction left out (None: all was read).
+
+    Those that are `unfinished` have been read before.
+    """
+    binds = {"limit": limit + 1, "unfinished": [str(xid) for xid in unfinished]}
+    rows = await (await conn.execute(READ_CHANGES, binds)).fetchall()
+    changes = [Change(*row) for row in rows]
+    if sum(change.rows for change in changes) <= limit:
+        return changes, None
+    end = changes[-1].xid
+    if len(changes) == 1:  # one transaction larger than a batch: it is read whole
+        rows = await (await conn.execute(READ_ONE, {"xid": str(end)})).fetchall()
+        return [Change(*row) for row in rows], end + 1
+    return changes[:-1], end
+
+
+async def read_packages(conn: Connection, changes: Iterable[Change]) -> Packages:
+    """Read the packages of the customers that changed as a whole, by customer."""
+    packages: Packages = {}
+    if whole := [customer_id for change in changes for customer_id in change.whole_customer_ids]:
+        rows = await conn.execute(PACKAGES_OF_CUSTOMERS, {"customer_ids": whole})
+        for customer_id, package_id in await rows.fetchall():
+            packages.setdefault(customer_id, []).append(package_id)
+    return packages
+
+
+async def next_part(conn: Connection) -> Part | None:
+    """Read the oldest part that is still to be done."""
+    row = await (await conn.execute(NEXT_PART)).fetchone()
+    if row is None:
+        return None
+    xid, number, package_ids, customer_ids = row
+    keys: list[Key] = [("customer", key) for key in customer_ids]
+    return Part(xid, number, keys + [("package", key) for key in package_ids])
+
+
+async def keep_parts(conn: Connection, xid: int, keys: list[Key]) -> None:
+    """Keep a change's keys for the batches to come."""
+    for number, part in enumerate(_parts(keys)):
+        binds = {"xid": str(xid), "part": number, "package_ids": of(part, "package")}
+        await conn.execute(KEEP_PART, {**binds, "customer_ids": of(part, "customer")})
+
+
+async def forget_part(conn: Connection, part: Part) -> None:
+    """Strike off a part that is in."""
+    await conn.execute(FORGET_PART, {"xid": str(part.xid), "part": part.number})
+
+
+def of(keys: Iterable[Key], kind: str) -> list[uuid.UUID]:
+    """Give the keys of one kind."""
+    return [key for its_kind, key in keys if its_kind == kind]
+
+
+def _parts(keys: list[Key]) -> Iterator[list[Key]]:
+    for start in range(0, len(keys), PART):
+        yield keys[start : start + PART]
