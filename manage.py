@@ -30,7 +30,7 @@ from infra.cli import console
 from infra.errors import ConfigurationError, Problem
 from infra.settings import Settings
 from infra.supervisor import supervise
-from projections import process
+from projections import parking, process
 from projections.rebuild import rebuild as rebuild_projections
 from projections.verify import verify as verify_projections
 
@@ -40,6 +40,9 @@ JOBS = (
     process.Job("lapse_announcements", 300, lapse_announcements),
     process.Job("forget_idempotency_keys", 600, forget_idempotency_keys),
 )
+
+RETRIED_WITHIN = 10.0
+"""Seconds that `project --parked --retry` waits for the projector."""
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 staff_app = typer.Typer(help="Who may sign in.", no_args_is_help=True)
@@ -124,9 +127,18 @@ def serve(
 
 
 @app.command()
-def project() -> None:
+def project(
+    *,
+    parked: Annotated[bool, typer.Option("--parked", help="List what can't be projected, and end.")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="With --parked: first have it tried again.")] = False,
+) -> None:
     """Run the projector and the scheduler; of several, one leads and the others stand by."""
+    if retry and not parked:
+        raise ConfigurationError("--retry goes with --parked")
     with _servers() as settings:
+        if parked:
+            asyncio.run(_show_parked(settings, is_retried=retry))
+            return
         logs.configure()
         asyncio.run(cli.until_signal(process.run(settings, jobs=JOBS)))
 
@@ -209,6 +221,17 @@ async def _connection(settings: Settings) -> AsyncIterator[Connection]:
 async def _add_staff(settings: Settings, name: str, role: Role, password: str) -> None:
     async with _connection(settings) as conn:
         await add_staff_account(conn, name, name, role, password)
+
+
+async def _show_parked(settings: Settings, *, is_retried: bool) -> None:
+    async with await connect(settings.postgres_dsn, "manage") as conn:
+        if is_retried and not await parking.retry_and_wait(conn, RETRIED_WITHIN):
+            console.print("No projector has tried it again yet: it will, once one leads.")
+        waiting = await parking.list_parked(conn)
+    for key in waiting:
+        since = key.since.isoformat(timespec="seconds")
+        console.print(f"{key.kind} {key.key} since {since}, {key.changes} changes: {key.reason}", markup=False)
+    console.print(f"{len(waiting)} parked." if waiting else "Nothing is parked.")
 
 
 async def _first_admin(settings: Settings) -> None:

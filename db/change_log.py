@@ -41,6 +41,15 @@ INSERT INTO change_log (package_id, customer_id, type, actor, version, data, req
 VALUES (%(package_id)s, %(customer_id)s, %(type)s, %(actor)s, %(version)s, %(data)s, %(request_id)s, %(at)s)
 """
 
+# A partition a month, from that of `first`; one that is there already is left alone.
+ADD_MONTHS = """
+SELECT add_change_log_month(
+    (date_trunc('month', %(first)s::timestamptz AT TIME ZONE 'UTC') + n * interval '1 month')::date)
+FROM generate_series(0, %(months)s) AS n
+"""
+
+MONTHS_AHEAD = 3
+
 
 async def append(conn: Connection, *changes: Change) -> None:
     """Write the changes into the log, in the caller's transaction."""
@@ -59,6 +68,12 @@ async def append(conn: Connection, *changes: Change) -> None:
     ]
     async with conn.cursor() as cursor:
         await cursor.executemany(APPEND, rows)
+
+
+async def add_months(conn: Connection, first: datetime, months: int = MONTHS_AHEAD) -> None:
+    """Make the log's partitions of the month of `first` and of so many after it, where there are none."""
+    await conn.execute("SELECT set_config('lock_timeout', '2s', false)")
+    await conn.execute(ADD_MONTHS, {"first": first, "months": months})
 
 
 class ChangeSignal:

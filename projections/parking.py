@@ -1,5 +1,7 @@
 """A key whose rows can't be derived is put aside with the reason, so that it holds up no other."""
 
+import asyncio
+import contextlib
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +16,9 @@ Kind = Literal["package", "customer"]
 
 POISON = ("21", "22", "23", "54", "P0")
 """Classes of SQLSTATE that speak of the data: trying again changes nothing, as it would after a lost connection."""
+
+LOOK_EVERY = 0.05
+"""Seconds between looks whether a retry is done."""
 
 # Parked since the first time, for the last reason.
 PARK = """
@@ -97,5 +102,20 @@ async def list_parked(conn: Connection) -> list[Parked]:
 
 async def retry(conn: Connection) -> None:
     """Let the projector try everything that is parked again: as parts that are still to be done."""
-    async with conn.transaction():
-        await conn.execute(RETRY)
+    await conn.execute(RETRY)
+
+
+async def retry_and_wait(conn: Connection, seconds: float) -> bool:
+    """Let the projector try everything again, and tell whether it has within so many seconds."""
+    await retry(conn)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while await _is_unfinished(conn):  # noqa: ASYNC110 (the projector is another process)
+                await asyncio.sleep(LOOK_EVERY)
+            return True
+    return False
+
+
+async def _is_unfinished(conn: Connection) -> bool:
+    row = await (await conn.execute("SELECT EXISTS (SELECT FROM unfinished_changes)")).fetchone()
+    return row is not None and bool(row[0])

@@ -17,10 +17,13 @@ from db.page_cache import HEARTBEAT, EpochKeeper
 from db.pools import Connection, connect
 from infra import logs, metrics
 from infra.clock import Clock, system_clock
+from infra.errors import ConfigurationError
 from infra.settings import Settings
 from infra.tasks import running
 from projections.batch_changes import forget_batch_changes
+from projections.incarnation import needs_rebuild, renew_if_restored
 from projections.projector import Fenced, count_lag, open_projector, project_pending
+from projections.rebuild import rebuild
 from projections.refresh import refresh_views
 
 log = logs.get("projections")
@@ -35,7 +38,13 @@ STAND_BY = 0.25
 LEAD_LEASE = "SET idle_session_timeout = '5s'"
 """The server itself takes the lead from a process that is frozen: its connection stays up, but says nothing."""
 
+LEASE_PATIENCE = 4.0
+"""Seconds without an answer on the lock's connection after which a leader takes the lead for lost."""
+
 LAG_EVERY = 2.0
+
+REBUILD_EVERY = 2.0
+"""Seconds between tries of a rebuild that a restore asks for; somebody else's may be running."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +80,11 @@ async def _lead(settings: Settings, clock: Clock, keeper: EpochKeeper, jobs: Seq
         await _take_lead(lock)
         log.info("leading")
         metrics.PROJECTION_LEADER.set(1)
-        await keeper.renew()
-        async with running(_keep_lease(lock, keeper), _keep_schedule(settings, clock, jobs)):
+        await renew_if_restored(lock, clock())
+        await keeper.begin_anew()
+        async with running(
+            _keep_lease(lock, keeper), _keep_schedule(settings, clock, jobs), _rebuild_if_restored(settings, clock)
+        ):
             await wake_up.execute(f"LISTEN {change_log.CHANNEL}".encode())
             known: int | None = None
             while True:
@@ -95,9 +107,21 @@ async def _take_lead(lock: Connection) -> None:
 async def _keep_lease(lock: Connection, keeper: EpochKeeper) -> None:
     """Vouch for the cache while the lead is really ours: the connection that holds its lock answers."""
     while True:
-        await lock.execute("SELECT 1")
+        async with asyncio.timeout(LEASE_PATIENCE):
+            await lock.execute("SELECT 1")
         await keeper.renew()
         await asyncio.sleep(HEARTBEAT)
+
+
+async def _rebuild_if_restored(settings: Settings, clock: Clock) -> None:
+    """Rebuild what is of an earlier life; meanwhile this life's changes are projected into it."""
+    async with await connect(settings.postgres_dsn, "restored") as conn:
+        while await needs_rebuild(conn):
+            try:
+                await rebuild(settings, clock=clock)
+            except ConfigurationError as error:
+                log.warning("rebuild_waits", reason=str(error))
+                await asyncio.sleep(REBUILD_EVERY)
 
 
 async def _measure_lag(conn: Connection, _now: datetime) -> None:
@@ -108,16 +132,12 @@ async def _keep_schedule(settings: Settings, clock: Clock, jobs: Sequence[Job]) 
     refresh = Job("refresh_views", settings.fees_refresh_seconds, refresh_views)
     forget = Job("forget_batch_changes", 60, forget_batch_changes)
     measure = Job("measure_lag", LAG_EVERY, _measure_lag)
+    months = Job("add_months", 86400, change_log.add_months)
     scheduler = AsyncIOScheduler(
         timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": 30}
     )
     scheduler.add_listener(_report, EVENT_JOB_ERROR | EVENT_JOB_MISSED | EVENT_JOB_MAX_INSTANCES)
-    for job in (
-        refresh,
-        forget,
-        measure,
-        *jobs,
-    ):  # each runs at once: a new leader doesn't wait a whole interval
+    for job in (refresh, forget, measure, months, *jobs):  # at once: a new leader doesn't wait a whole interval
         scheduler.add_job(
             _run_job, "interval", (settings, clock, job), seconds=job.seconds, id=job.name, next_run_time=system_clock()
         )

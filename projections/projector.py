@@ -9,6 +9,7 @@ What was read and isn't finished, the rest of a large change or a key that can't
 checkpoint's snapshot, so that no Consistency-Token is told it is in.
 """
 
+import asyncio
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -51,6 +52,9 @@ PLANS = "SELECT set_config('plan_cache_mode', 'force_generic_plan', false), set_
 
 LARGEST_BATCH = 5000
 """Log rows, and keys, that a batch takes in."""
+
+BATCH_PATIENCE = 60.0
+"""Seconds after which a batch is taken for lost: a connection can be dead without a word."""
 
 QUIET_TRANSACTIONS = 1000
 """Transactions without a change after which the checkpoint moves all the same, so that no scan begins far back."""
@@ -271,7 +275,8 @@ async def project_pending(
     """
     while True:
         started = time.perf_counter()
-        batch = await project_batch(conn, clock, largest=largest)
+        async with asyncio.timeout(BATCH_PATIENCE):
+            batch = await project_batch(conn, clock, largest=largest)
         if known is not None and batch.base != known:
             log.info("moved_by_another", batch=batch.base, expected=known)
             await keeper.begin_anew()

@@ -113,7 +113,8 @@ WHEN NOT MATCHED BY SOURCE THEN UPDATE SET count = 0
 # Every page may have changed. The checkpoint's snapshot moves only if nothing is left that still stands behind it.
 NEXT_BATCH = """
 UPDATE projection_checkpoint SET batch = batch + 1, at = %(now)s,
-    snapshot = CASE WHEN %(is_whole)s THEN pg_current_snapshot() ELSE snapshot END
+    snapshot = CASE WHEN %(is_whole)s THEN pg_current_snapshot() ELSE snapshot END,
+    needs_rebuild = needs_rebuild AND NOT %(is_whole)s
 WHERE name = 'listing' RETURNING batch
 """
 

@@ -69,6 +69,10 @@ class Shop:
         assert staff is not None
         self.staff_id: uuid.UUID = staff[0]
 
+    def close(self) -> None:
+        """Let go of the connection."""
+        self.conn.close()
+
     def announce(self, name: str = "Ana Peña", phone: str = "+573001234567") -> uuid.UUID:
         """Announce a package of a guide of its own."""
         self._number += 1

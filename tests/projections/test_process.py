@@ -43,10 +43,12 @@ async def until(condition: Condition) -> None:
 @asynccontextmanager
 async def processes(settings: Settings, clock: Clock, number: int = 1, *jobs: Job) -> AsyncIterator[None]:
     tasks = [asyncio.create_task(process.run(settings, clock, jobs)) for _ in range(number)]
-    yield
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def shown(shop: Shop, count: int) -> Condition:

@@ -83,9 +83,7 @@ async def test_a_cursor_would_lose_it(
     """The mutant that reads past the highest position it has seen fails the same scenario."""
     last = 0
 
-    async def by_cursor(
-        conn: Connection, _limit: int, _unfinished: Collection[int]
-    ) -> tuple[list[Change], int | None]:
+    async def by_cursor(conn: Connection, _limit: int, _unfinished: Collection[int]) -> tuple[list[Change], int | None]:
         nonlocal last
         read = f"{changes_module.BY_TRANSACTION} change_log WHERE position > %s GROUP BY xid".encode()
         rows = await (await conn.execute(read, (last,))).fetchall()

@@ -152,9 +152,7 @@ async def poison(shop: Shop, projector: Connection, clock: Clock) -> tuple[uuid.
     for package_id in package_ids:
         shop.receive(package_id)
     xid = int(
-        shop.value(
-            f"SELECT xid::text FROM change_log WHERE package_id = '{poisoned}' AND type = 'PackageReceived'"
-        )
+        shop.value(f"SELECT xid::text FROM change_log WHERE package_id = '{poisoned}' AND type = 'PackageReceived'")
     )
     await project_all(projector, clock)
     assert shop.value("SELECT count(*) FROM package_listing WHERE status = 'RECEIVED'") == 4
