@@ -52,6 +52,7 @@ SELECT count(*) AS changes, min(at) AS since FROM (
     SELECT at FROM change_log
     WHERE xid = ANY (ARRAY(SELECT DISTINCT xid FROM unfinished_changes))
       AND life = (SELECT life FROM projection_checkpoint WHERE name = 'listing')
+    ORDER BY xid
     LIMIT %(most)s) AS counted
 """
 
