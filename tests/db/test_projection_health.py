@@ -166,8 +166,10 @@ async def test_what_is_unfinished_is_late_and_what_is_parked_is_told_apart(
     parked = shop.value("SELECT max(xid)::text FROM change_log")
     await project_batch(projector, shop.clock)
     xmax = shop.value("SELECT pg_snapshot_xmax(snapshot)::text FROM projection_checkpoint")
-    hide = "UPDATE projection_checkpoint SET unread_from = %s::text::xid8, snapshot = %s::text::pg_snapshot"
-    shop.conn.execute(hide, (xmax, f"{unfinished}:{xmax}:{unfinished},{parked}"))
+    hide = "UPDATE projection_checkpoint SET snapshot = %s::text::pg_snapshot"
+    shop.conn.execute(hide, (f"{unfinished}:{xmax}:{unfinished},{parked}",))
+    namesake = "INSERT INTO change_log (xid, life, type, at) VALUES (%s::text::xid8, 0, 'SiteAdded', %s)"
+    shop.conn.execute(namesake, (unfinished, made_at))
     for part in (1, 2):
         row = (unfinished, part)
         shop.conn.execute("INSERT INTO unfinished_changes VALUES (%s::text::xid8, %s, '{}', '{}')", row)
