@@ -1,6 +1,7 @@
 """What an ADMIN sees of a running process: its page cache, its pools, and how far the projections are."""
 
 import uuid
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import Query
@@ -11,6 +12,7 @@ from db.connections import Connections, TheConnections
 from db.package_document import Status
 from db.page_cache import EPOCH_KEY, discard, discard_everything
 from db.pools import Pool
+from db.projection_health import MOST_COUNTED, measure, old_transactions
 from infra.auth import Role, allow
 from infra.clock import TheClock
 from infra.errors import Unavailable
@@ -19,17 +21,6 @@ from infra.http import problems
 from infra.routing import router
 
 admin = router("admin")
-
-PROJECTIONS = """
-SELECT c.incarnation, c.batch, c.at, waiting.changes, waiting.since,
-       (SELECT coalesce(json_object_agg(v.view, json_build_object('refreshed_at', instant(v.refreshed_at),
-                'took_seconds', extract(epoch FROM v.took))), '{}') FROM view_refreshes AS v)
-FROM projection_checkpoint AS c CROSS JOIN LATERAL (
-    SELECT count(*) AS changes, min(g.at) AS since FROM change_log AS g
-    WHERE g.xid >= (SELECT pg_snapshot_xmin(snapshot) FROM projection_checkpoint WHERE name = 'listing')
-      AND NOT pg_visible_in_snapshot(g.xid, c.snapshot)) AS waiting
-WHERE c.name = 'listing'
-"""
 
 
 class CacheState(BaseModel):
@@ -70,10 +61,27 @@ class Pools(BaseModel):
 
 
 class Refresh(BaseModel):
-    """When a materialized view was last refreshed, and how long that took."""
+    """When a materialized view was last refreshed, and how long that took; null if it never was."""
 
-    refreshed_at: Instant
-    took_seconds: float
+    refreshed_at: Instant | None
+    took_seconds: float | None
+
+
+class Verification(BaseModel):
+    """What the last proof that the read side equals the write side found."""
+
+    verified_at: Instant
+    age_seconds: float
+    differences: int
+
+
+class OldTransaction(BaseModel):
+    """A session whose open transaction holds back where batches begin to read."""
+
+    pid: int
+    application_name: str
+    seconds: float
+    state: str | None = Field(examples=["idle in transaction"])
 
 
 class Projections(BaseModel):
@@ -82,10 +90,16 @@ class Projections(BaseModel):
     incarnation: str
     batch: int
     projected_at: Instant
-    lag_changes: int
+    lag_changes: int = Field(description=f"Log rows, by the log's true end; no more than {MOST_COUNTED} are counted.")
     lag_since: Instant | None
     lag_seconds: float = Field(description="How long the oldest of them has been waiting.")
+    unfinished: int = Field(description="How many of them are of changes that are in only in part.")
+    parked: int = Field(description="Packages and customers whose rows can't be derived.")
+    led: bool = Field(description="Whether any process projects at the moment.")
+    needs_rebuild: bool
     views: dict[str, Refresh]
+    verification: Verification | None
+    old_transactions: list[OldTransaction]
 
 
 @admin.get("/admin/cache", responses=problems(401, 403))
@@ -158,19 +172,11 @@ def _state(pool: Pool) -> PoolState:
 @admin.get("/admin/projections", responses=problems(401, 403))
 @allow(Role.ADMIN)
 async def show_projections(connections: TheConnections, clock: TheClock) -> Projections:
-    """Tell how far the projections are behind the log's true end."""
+    """Tell how far the projections are behind the log's true end, and what stands in their way."""
     async with connections.write_pool.connection() as conn:
-        row = await (await conn.execute(PROJECTIONS)).fetchone()
-    if row is None:
-        raise Unavailable("The projections are being set up")
-    incarnation, batch, at, changes, since, views = row
-    lag = 0.0 if since is None else max(0.0, (clock() - since).total_seconds())
-    return Projections(
-        incarnation=incarnation,
-        batch=batch,
-        projected_at=at,
-        lag_changes=changes,
-        lag_since=since,
-        lag_seconds=lag,
-        views=views,
+        health = await measure(conn, clock())
+        old = await old_transactions(conn)
+    return Projections.model_validate(
+        asdict(health)
+        | {"lag_changes": health.lag, "lag_since": health.since, "old_transactions": [asdict(one) for one in old]}
     )

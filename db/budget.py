@@ -6,8 +6,10 @@ from infra.errors import ConfigurationError
 from infra.settings import Settings
 
 POOLS = 2
-LISTENERS = 2
-PROJECTOR = 8
+LISTENERS = 3
+"""The change signal, the checkpoint's watcher, and the health watch."""
+
+PROJECTOR = 10
 """Connections of the projector, its standby and its jobs, and of one command line beside them."""
 
 

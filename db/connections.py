@@ -1,7 +1,7 @@
 """What an application holds open while it runs, and how a route gets at it."""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -16,9 +16,12 @@ from db.consistency import CheckpointWatcher, TokenSigner
 from db.migrate import migrations
 from db.page_cache import PageCache
 from db.pools import Pool, make_pool
+from db.projection_health import measure, warnings, watch
 from db.staff_sessions import identify
 from db.throttle import Throttle
-from infra.http import Lifespan
+from infra.clock import Clock
+from infra.errors import Unavailable
+from infra.http import Findings, Lifespan
 from infra.settings import Settings
 from infra.tasks import running
 
@@ -46,7 +49,7 @@ def make_redis(settings: Settings) -> Redis:
 
 
 @contextlib.asynccontextmanager
-async def open_connections(settings: Settings) -> AsyncIterator[Connections]:
+async def open_connections(settings: Settings, clock: Clock) -> AsyncIterator[Connections]:
     """Open everything; a server that is away now may come later."""
     write_pool = make_pool(settings.postgres_dsn, settings, "commands")
     # A replica takes the reads where there is one; choosing among several by their lag is the pools' business later.
@@ -60,7 +63,7 @@ async def open_connections(settings: Settings) -> AsyncIterator[Connections]:
         for pool in (write_pool, read_pool):
             await pool.open(wait=False)
             stack.push_async_callback(pool.close)
-        await stack.enter_async_context(running(signal.run(), watcher.run()))
+        await stack.enter_async_context(running(signal.run(), watcher.run(), watch(settings.postgres_dsn, clock)))
         yield Connections(
             settings,
             write_pool,
@@ -79,17 +82,18 @@ def lifespan(settings: Settings) -> Lifespan:
 
     @contextlib.asynccontextmanager
     async def with_connections(app: FastAPI) -> AsyncIterator[None]:
-        async with open_connections(settings) as connections:
+        async with open_connections(settings, app.state.clock) as connections:
             app.state.connections = connections
             app.state.signing_key = settings.signing_key()
             app.state.identify = lambda session: identify(connections.read_pool, session)
             app.state.readiness = _readiness(connections)
+            app.state.warnings = _warnings(connections, app.state.clock)
             yield
 
     return with_connections
 
 
-def _readiness(connections: Connections) -> Callable[[], object]:
+def _readiness(connections: Connections) -> Findings:
     async def missing() -> dict[str, str]:
         try:
             async with connections.read_pool.connection(timeout=2) as conn:
@@ -104,6 +108,20 @@ def _readiness(connections: Connections) -> Callable[[], object]:
         return {"migrations": f"not applied yet: {', '.join(sorted(lacking))}"} if lacking else {}
 
     return missing
+
+
+def _warnings(connections: Connections, clock: Clock) -> Findings:
+    """Measured for each who asks, on the primary: neither a gauge nor a replica can be older than the answer."""
+
+    async def found() -> dict[str, str]:
+        try:
+            async with connections.write_pool.connection(timeout=2) as conn:
+                health = await measure(conn, clock())
+        except (psycopg.Error, Unavailable) as error:
+            return {"projection": f"how far it is can't be measured: {type(error).__name__}"}
+        return warnings(health, connections.settings.fees_refresh_seconds)
+
+    return found
 
 
 def current_connections(request: Request) -> Connections:

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import psycopg
 import psycopg_pool
@@ -31,8 +31,8 @@ log = logs.get("http")
 PROBLEM_TYPE = "application/problem+json"
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
-Readiness = Callable[[], Awaitable[Mapping[str, str]]]
-"""Tells what is missing, by name; nothing missing is ready."""
+Findings = Callable[[], Awaitable[Mapping[str, str]]]
+"""Tells by name, a sentence each: `app.state.readiness` what is missing, `app.state.warnings` what is amiss."""
 
 
 class ProblemDocument(BaseModel):
@@ -156,20 +156,29 @@ async def live() -> dict[str, str]:
 
 
 class Ready(BaseModel):
-    """Whether this process can serve, and if not, what it misses by name."""
+    """Whether this process can serve; what it misses by name, and what a reader should know of what it serves."""
 
-    status: str
+    status: Literal["ready", "degraded", "missing"]
     missing: dict[str, str]
+    warnings: dict[str, str]
 
 
 @operations.get("/health/ready", response_model=Ready, responses={**problems(401), 503: {"model": Ready}})
 @allow(PUBLIC)
 async def ready(request: Request) -> Response:
-    """Tell whether the database is reached and migrated."""
+    """Tell whether the database is reached and migrated; what is merely late or being mended is a warning."""
     missing = dict(await request.app.state.readiness())
-    status = HTTPStatus.SERVICE_UNAVAILABLE if missing else HTTPStatus.OK
-    headers = {"Retry-After": "1"} if missing else {}
-    return JSONResponse({"status": "missing" if missing else "ready", "missing": missing}, status, headers)
+    warnings = {} if missing else dict(await request.app.state.warnings())
+    body = {"status": _status(missing, warnings), "missing": missing, "warnings": warnings}
+    if missing:
+        return JSONResponse(body, HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "1"})
+    return JSONResponse(body)
+
+
+def _status(missing: Mapping[str, str], warnings: Mapping[str, str]) -> str:
+    if missing:
+        return "missing"
+    return "degraded" if warnings else "ready"
 
 
 @operations.get(

@@ -23,10 +23,27 @@ COMMIT_TO_VISIBLE_SECONDS = Histogram(
     "Time from the instant a change names to the commit that shows it in the listing",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60),
 )
-PROJECTION_LAG = Gauge("paqueteria_projection_lag_changes", "Committed log rows that no batch has read yet")
+PROJECTION_LAG = Gauge(
+    "paqueteria_projection_lag_changes", "Committed log rows that the read models don't hold in full, by the log's end"
+)
+PROJECTION_LAG_SECONDS = Gauge("paqueteria_projection_lag_seconds", "Age of the oldest of those log rows")
+PROJECTION_PARKED = Gauge("paqueteria_projection_parked_keys", "Packages and customers whose rows can't be derived")
+PROJECTION_LED = Gauge("paqueteria_projection_led", "1 while any process at all projects")
+PROJECTION_NEEDS_REBUILD = Gauge(
+    "paqueteria_projection_needs_rebuild", "1 while the read models are of another life of the cluster"
+)
 PROJECTION_LEADER = Gauge("paqueteria_projection_leader", "1 in the process that projects, 0 in a standby")
 VIEW_REFRESH_SECONDS = Histogram(
     "paqueteria_view_refresh_duration_seconds", "Time of one REFRESH CONCURRENTLY", ["view"]
+)
+VIEW_AGE_SECONDS = Gauge(
+    "paqueteria_view_age_seconds", "Time since a materialized view's last refresh; infinite without one", ["view"]
+)
+OLD_TRANSACTION_SECONDS = Gauge(
+    "paqueteria_old_transaction_seconds", "How long a session has held a transaction open", ["pid", "application"]
+)
+HEALTH_MEASURED_AT = Gauge(
+    "paqueteria_health_measured_timestamp_seconds", "When this process last measured what the gauges about it tell"
 )
 JOBS = Counter(
     "paqueteria_scheduled_jobs_not_done_total",

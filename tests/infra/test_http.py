@@ -4,7 +4,7 @@ import contextlib
 import json
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from typing import Annotated
+from typing import Annotated, cast
 
 import psycopg
 import pytest
@@ -84,11 +84,11 @@ def client(clock: Clock) -> Iterator[TestClient]:
         async def identify(session: Session) -> Identity | None:
             return next((who for who in STAFF.values() if who.staff_id == session.staff_id), None)
 
-        async def readiness() -> dict[str, str]:
+        async def nothing() -> dict[str, str]:
             return {}
 
         app.state.clock, app.state.signing_key, app.state.identify = clock, KEY, identify
-        app.state.readiness = readiness
+        app.state.readiness = app.state.warnings = nothing
         yield
 
     with TestClient(create_app("Things", "", [things], lifespan), raise_server_exceptions=False) as client:
@@ -226,10 +226,32 @@ def test_a_failure_tells_no_secret_and_has_an_id(client: TestClient) -> None:
 def test_health_metrics_and_documentation(client: TestClient) -> None:
     """Every application has them, under the same addresses."""
     assert client.get("/health/live").json() == {"status": "live"}
-    assert client.get("/health/ready").json() == {"status": "ready", "missing": {}}
+    assert client.get("/health/ready").json() == {"status": "ready", "missing": {}, "warnings": {}}
     client.get("/api/v1/things")
     assert 'route="/api/v1/things",status="200"' in client.get("/metrics").text
     operations = client.get("/openapi.json").json()["paths"]
     assert operations["/api/v1/things"]["post"]["security"] == [{"OAuth2PasswordBearer": []}]
     assert "security" not in operations["/api/v1/things"]["get"]
     assert client.get("/docs").status_code == 200
+
+
+def test_late_is_said_and_what_is_missing_is_refused(client: TestClient) -> None:
+    """A warning takes nobody out of rotation; with something missing, nothing else is asked."""
+
+    async def late() -> dict[str, str]:
+        return {"projection": "behind"}
+
+    async def away() -> dict[str, str]:
+        return {"database": "away"}
+
+    state = cast("FastAPI", client.app).state
+    state.warnings = late
+    answer = client.get("/health/ready")
+    assert (answer.status_code, answer.json()) == (
+        200,
+        {"status": "degraded", "missing": {}, "warnings": {"projection": "behind"}},
+    )
+    state.readiness = away
+    answer = client.get("/health/ready")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert answer.json() == {"status": "missing", "missing": {"database": "away"}, "warnings": {}}
