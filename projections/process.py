@@ -10,7 +10,7 @@ import psycopg
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED, JobExecutionEvent
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from db import change_log
+from db import change_log, projection_health
 from db.connections import make_redis
 from db.leadership import LEAD
 from db.page_cache import HEARTBEAT, EpochKeeper
@@ -22,7 +22,7 @@ from infra.settings import Settings
 from infra.tasks import running
 from projections.batch_changes import forget_batch_changes
 from projections.incarnation import needs_rebuild, renew_if_restored
-from projections.projector import Fenced, count_lag, open_projector, project_pending
+from projections.projector import Fenced, open_projector, project_pending
 from projections.rebuild import rebuild
 from projections.refresh import refresh_views
 
@@ -41,8 +41,6 @@ LEAD_LEASE = "SET idle_session_timeout = '5s'"
 LEASE_PATIENCE = 4.0
 """Seconds without an answer on the lock's connection after which a leader takes the lead for lost."""
 
-LAG_EVERY = 2.0
-
 REBUILD_EVERY = 2.0
 """Seconds between tries of a rebuild that a restore asks for; somebody else's may be running."""
 
@@ -59,7 +57,7 @@ class Job:
 async def run(settings: Settings, clock: Clock = system_clock, jobs: Sequence[Job] = ()) -> None:
     """Stand by, lead, and stand by again after a failure, until cancelled."""
     metrics.PROJECTION_LEADER.set(0)
-    async with make_redis(settings) as redis:
+    async with make_redis(settings) as redis, running(projection_health.watch(settings.postgres_dsn, clock)):
         while True:
             try:
                 await _lead(settings, clock, EpochKeeper(redis), jobs)
@@ -124,20 +122,15 @@ async def _rebuild_if_restored(settings: Settings, clock: Clock) -> None:
                 await asyncio.sleep(REBUILD_EVERY)
 
 
-async def _measure_lag(conn: Connection, _now: datetime) -> None:
-    metrics.PROJECTION_LAG.set(await count_lag(conn))
-
-
 async def _keep_schedule(settings: Settings, clock: Clock, jobs: Sequence[Job]) -> None:
     refresh = Job("refresh_views", settings.fees_refresh_seconds, refresh_views)
     forget = Job("forget_batch_changes", 60, forget_batch_changes)
-    measure = Job("measure_lag", LAG_EVERY, _measure_lag)
     months = Job("add_months", 86400, change_log.add_months)
     scheduler = AsyncIOScheduler(
         timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": 30}
     )
     scheduler.add_listener(_report, EVENT_JOB_ERROR | EVENT_JOB_MISSED | EVENT_JOB_MAX_INSTANCES)
-    for job in (refresh, forget, measure, months, *jobs):  # at once: a new leader doesn't wait a whole interval
+    for job in (refresh, forget, months, *jobs):  # at once: a new leader doesn't wait a whole interval
         scheduler.add_job(
             _run_job, "interval", (settings, clock, job), seconds=job.seconds, id=job.name, next_run_time=system_clock()
         )

@@ -77,14 +77,6 @@ UPDATE projection_checkpoint SET snapshot = %(snapshot)s::pg_snapshot, batch = %
 WHERE name = 'listing' AND batch = %(old_batch)s
 """
 
-COUNT_LAG = """
-SELECT count(*) FROM change_log
-WHERE xid >= (SELECT unread_from FROM projection_checkpoint WHERE name = 'listing')
-  AND xid < (SELECT pg_snapshot_xmax(pg_current_snapshot()))
-  AND NOT pg_visible_in_snapshot(xid, (SELECT snapshot FROM projection_checkpoint WHERE name = 'listing'))
-  AND life = (SELECT life FROM projection_checkpoint WHERE name = 'listing')
-"""
-
 
 class Fenced(Exception):
     """Somebody else moved the checkpoint: what was derived here is thrown away with its transaction."""
@@ -246,12 +238,6 @@ async def _unpark(conn: Connection, healed: Collection[Key]) -> None:
     for kind, key in healed:
         log.info("healed", kind=kind, key=str(key))
         await parking.unpark(conn, kind, [key])
-
-
-async def count_lag(conn: Connection) -> int:
-    """Count the committed log rows that no batch has read: against the log's true end, not against what was read."""
-    row = await (await conn.execute(COUNT_LAG)).fetchone()
-    return int(row[0]) if row else 0
 
 
 async def announce(conn: Connection, keeper: EpochKeeper, batch: Batch) -> None:

@@ -211,6 +211,8 @@ def test_commands_bring_their_own_servers(shop: Shop) -> None:
     assert shop.run("seed", "20").returncode == 0
     assert "Rebuilt" in shop.run("rebuild", "package_listing").stdout
     assert "equals the write side" in shop.run("verify").stdout
+    assert shop.run("project", "--parked").stdout == "Nothing is parked.\n"
+    assert "--retry goes with --parked" in one_line(shop.run("project", "--retry"))
     environment = shop.run("env").stdout
     dsn = shlex.split(dict(line.split("=", 1) for line in environment.splitlines())["PAQUETERIA_DATABASE_URL"])[0]
     assert dsn.startswith("postgresql://")

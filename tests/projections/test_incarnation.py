@@ -17,11 +17,12 @@ from db.consistency import CheckpointWatcher, Token
 from db.embedded import PostgresServer, program
 from db.migrate import migrate
 from db.pools import connect
+from db.projection_health import measure
 from infra.children import NOBODY
 from infra.errors import Malformed
 from infra.settings import Settings
 from projections.incarnation import renew_if_restored
-from projections.projector import count_lag, open_projector, project_batch
+from projections.projector import open_projector, project_batch
 from projections.verify import verify
 from tests.projections.conftest import Shop
 from tests.projections.test_process import processes, until
@@ -96,7 +97,7 @@ async def live_on(settings: Settings, shop: Shop, clock: Clock, token: Token, un
         with pytest.raises(Malformed):
             await watcher.wait_for(token, 10)
     async with await connect(settings.postgres_dsn, "test") as conn:
-        assert await count_lag(conn) == 0
+        assert (await measure(conn, clock())).lag == 0
     wrong = shop.conn.execute("UPDATE package_listing SET paid = 77").rowcount
     assert await verify(settings, clock=clock) == wrong, "the log's old rows excuse nothing"
 

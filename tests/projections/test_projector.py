@@ -16,7 +16,7 @@ from projections import changes as changes_module
 from projections import customer_listing, package_listing, package_search, payment_listing
 from projections import projector as projector_module
 from projections.changes import PACKAGES_OF_CUSTOMERS, READ_CHANGES, Change, read_changes
-from projections.projector import Fenced, count_lag, open_projector, project_batch, project_pending
+from projections.projector import Fenced, open_projector, project_batch, project_pending
 from tests.projections.conftest import Shop
 from tests.support import Clock
 
@@ -321,14 +321,6 @@ async def test_a_batch_raises_the_scopes_it_changes(
     assert shop.all(f"SELECT packages FROM batch_changes WHERE batch = {batch}") == [
         {"packages": [{"package_id": str(package_id), "status": "DELIVERED", "version": 3}]}
     ]
-
-
-async def test_the_lag_is_against_the_logs_true_end(shop: Shop, projector: Connection, clock: Clock) -> None:
-    """A projector that stands still shows as lag, however long ago it last looked."""
-    shop.announce()
-    assert await count_lag(projector) == 1
-    await project_batch(projector, clock)
-    assert await count_lag(projector) == 0
 
 
 async def test_quiet_transactions_move_the_checkpoint(shop: Shop, projector: Connection, clock: Clock) -> None:
