@@ -17,6 +17,9 @@ log = logs.get("change_log")
 CHANNEL = "paqueteria_changes"
 """Whoever projects listens here. Sent after the commit: inside the transaction NOTIFY serialises commits."""
 
+ANSWERED_WITHIN = 5.0
+"""Seconds without an answer after which the connection is taken for lost: it can be dead without a word."""
+
 PAUSE = 0.003
 """Seconds between two signals at least; a burst of commands wakes the projector once."""
 
@@ -95,8 +98,9 @@ class ChangeSignal:
                     while True:
                         await self._pending.wait()
                         self._pending.clear()
-                        await conn.execute("SELECT pg_notify(%s, '')", (CHANNEL,))
+                        async with asyncio.timeout(ANSWERED_WITHIN):
+                            await conn.execute("SELECT pg_notify(%s, '')", (CHANNEL,))
                         await asyncio.sleep(PAUSE)
-            except psycopg.Error as error:
-                log.warning("signal_connection_lost", error=str(error))
+            except (psycopg.Error, TimeoutError) as error:
+                log.warning("signal_connection_lost", error=repr(error))
                 await asyncio.sleep(0.5)

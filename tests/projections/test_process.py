@@ -1,6 +1,7 @@
 """Of several projecting processes one leads; what it does by itself is done once, and comes back after any failure."""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -17,7 +18,7 @@ from db.leadership import LEAD
 from db.page_cache import EPOCH_KEY
 from db.pools import Connection, connect
 from infra.settings import Settings
-from projections import process, projector
+from projections import process, projector, refresh
 from projections.process import Job
 from projections.refresh import refresh_views
 from tests.projections.conftest import Shop
@@ -258,19 +259,34 @@ async def test_the_views_are_refreshed_by_the_clock(shop: Shop, settings: Settin
         assert refreshed == {"package_fees": clock(), "daily_summary": clock()}
 
 
-async def test_one_refresh_in_the_whole_cluster(shop: Shop, settings: Settings, clock: Clock) -> None:
-    """Who finds another refresh under way leaves the work to it; readers go on meanwhile."""
-    shop.conn.execute("BEGIN")
-    shop.conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('paqueteria.refresh', 0))")
-    async with await connect(settings.postgres_dsn, "test") as conn:
-        await refresh_views(conn, clock())
+async def refresh_in_four_processes(shop: Shop, settings: Settings, clock: Clock) -> None:
+    """Let four processes find another's refresh under way, read meanwhile, and let them try again."""
+    async with contextlib.AsyncExitStack() as stack:
+        conns = [await stack.enter_async_context(await connect(settings.postgres_dsn, "test")) for _ in range(4)]
+        shop.conn.execute("BEGIN")
+        shop.conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('paqueteria.refresh', 0))")
+        await asyncio.gather(*(refresh_views(conn, clock()) for conn in conns))
         assert shop.value("SELECT count(*) FROM view_refreshes") == 0
         shop.conn.execute("COMMIT")
         shop.conn.execute("BEGIN")
         assert shop.value("SELECT count(*) FROM package_fees") == 0
-        await refresh_views(conn, clock())
+        await asyncio.gather(*(refresh_views(conn, clock()) for conn in conns))
         shop.conn.execute("COMMIT")
-    assert shop.value("SELECT count(*) FROM view_refreshes") == 2
+        assert shop.value("SELECT count(*) FROM view_refreshes") == 2
+
+
+async def test_one_refresh_in_the_whole_cluster(shop: Shop, settings: Settings, clock: Clock) -> None:
+    """Who finds another refresh under way leaves the work to it; readers go on meanwhile."""
+    await refresh_in_four_processes(shop, settings, clock)
+
+
+async def test_without_taking_turns_refreshes_would_pile_up(
+    shop: Shop, settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mutant that doesn't ask whether another is at it refreshes as well."""
+    monkeypatch.setattr(refresh, "TAKE_TURN", "SELECT true")
+    with pytest.raises(AssertionError):
+        await refresh_in_four_processes(shop, settings, clock)
 
 
 async def test_a_database_that_is_away_at_first(settings: Settings, clock: Clock, shop: Shop) -> None:
