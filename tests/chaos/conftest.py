@@ -4,7 +4,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from infra.settings import Settings
 from tests.chaos.house import House
+from tests.chaos.scenarios import Stage
+from tests.support import Clock
 
 Rounds = Callable[[int, int], int]
 
@@ -26,3 +29,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     house = House(tmp_path_factory.mktemp("house"))
     with house.open():
         yield house
+
+
+@pytest.fixture
+def stage(settings: Settings, clock: Clock) -> Stage:
+    return Stage(settings, clock)

@@ -1,4 +1,4 @@
-"""A projector that kills itself at a named point of its work: `python -m tests.chaos.doomed "after reading" 3`.
+"""A projector that kills or stops itself at a named point: `python -m tests.chaos.doomed "after reading" 3 KILL`.
 
 The product has no hooks for this. Each point is a function of its own, wrapped here by its name.
 """
@@ -37,23 +37,24 @@ POINTS = {
 }
 
 
-def doom(point: Point, passes: int) -> None:
-    """Make the function kill this process in its nth pass."""
+def doom(point: Point, passes: int, fate: signal.Signals) -> None:
+    """Make the function end this process, or freeze it, in its nth pass."""
     original: Work = getattr(point.owner, point.name)
     left = passes
 
     async def doomed(*arguments: object, **options: object) -> object:
         nonlocal left
         result = await original(*arguments, **options) if point.is_after else None
-        left -= not point.is_after or point.counts(result)
-        if left <= 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+        left -= left > 0 and (not point.is_after or point.counts(result))
+        if left == 0:
+            left = -1
+            os.kill(os.getpid(), fate)
         return result if point.is_after else await original(*arguments, **options)
 
     setattr(point.owner, point.name, doomed)
 
 
 if __name__ == "__main__":
-    doom(POINTS[sys.argv[1]], int(sys.argv[2]))
+    doom(POINTS[sys.argv[1]], int(sys.argv[2]), signal.Signals[f"SIG{sys.argv[3]}"])
     sys.argv = ["manage.py", "project"]
     manage.main()

@@ -37,6 +37,7 @@ class Standby:
     def __init__(self, environment: dict[str, str], log: Path, command: Sequence[str] = PROJECT) -> None:
         self._environment = environment
         self._ended = threading.Event()
+        self._starting = threading.Lock()
         self.log = log
         self.command = tuple(command)
         self.process: subprocess.Popen[bytes] | None = None
@@ -50,16 +51,19 @@ class Standby:
         try:
             yield self
         finally:
-            self._ended.set()
-            if self.process is not None:
-                self.process.terminate()
+            with self._starting:
+                self._ended.set()
+                if self.process is not None:
+                    self.process.kill()
             self._thread.join()
 
     def _keep(self) -> None:
+        # Bound to the life of this thread, and so to that of the test run.
+        command = bound_to_parent([sys.executable, *self.command], "KILL")
         while not self._ended.is_set():
-            with self.log.open("ab") as log:
-                # Bound to the life of this thread, and so to that of the test run.
-                command = bound_to_parent([sys.executable, *self.command], "KILL")
+            with self._starting, self.log.open("ab") as log:
+                if self._ended.is_set():
+                    return
                 self.process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
             self.statuses.append(self.process.wait())
             self._ended.wait(0.2)
@@ -67,6 +71,20 @@ class Standby:
     def last_lead(self) -> str:
         """When it last took the lead, as its log has it."""
         return last_lead(self.log)
+
+    def running(self) -> psutil.Process | None:
+        """The process, if it lives."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if self.process is not None and self.process.returncode is None:
+                return psutil.Process(self.process.pid)
+        return None
+
+    def met(self, fate: str) -> bool:
+        """Tell whether it was killed or is stopped."""
+        if fate == "KILL":
+            return -signal.SIGKILL in self.statuses
+        process = self.running()
+        return process is not None and process.status() == psutil.STATUS_STOPPED
 
 
 def last_lead(log: Path) -> str:
@@ -194,16 +212,16 @@ class House:
         """Each cached page soon is what it is when computed now."""
         for address in self.addresses():
             deadline = time.monotonic() + CACHED_WITHIN
-            while (cached := self.page(address)) != (computed := self.page(address, "no-store")):
-                assert time.monotonic() < deadline, (address, cached, computed)
+            while self.page(address) != self.page(address, "no-store"):
+                assert time.monotonic() < deadline, f"{address} is given as it was"
                 time.sleep(0.05)
 
     def page(self, address: str, cache_control: str = "max-age=0") -> Any:  # noqa: ANN401
-        """Give a page, without the instant that it says it was made at."""
+        """Give a page, without what tells at which instant it was made: a cursor does so too."""
         answer = self.api.get(address, {"Cache-Control": cache_control, "Authorization": self.authorization})
         assert answer.status == 200, answer
-        answer.body.pop("as_of", None)
-        return answer.body
+        made_at = {"as_of", "next_cursor"}
+        return {name: value for name, value in answer.body.items() if name not in made_at}
 
     def child(self, name: str) -> psutil.Process | None:
         """A child that `up` keeps running."""
@@ -218,16 +236,15 @@ class House:
         """The projector that took the lead last, and still lives."""
         found: list[psutil.Process] = []
 
-        def leads() -> bool:
+        def found_one() -> bool:
             with contextlib.suppress(psutil.NoSuchProcess):
-                if self.standby.last_lead() > last_lead(self.folder / "up.log"):
-                    assert self.standby.process is not None
-                    found.append(psutil.Process(self.standby.process.pid))
-                elif (child := self.child("project")) is not None:
-                    found.append(child)
+                leads = self.standby.last_lead() > last_lead(self.folder / "up.log")
+                process = self.standby.running() if leads else self.child("project")
+                if process is not None:
+                    found.append(process)
             return bool(found) and found[-1].is_running()
 
-        wait_until(leads)
+        wait_until(found_one)
         return found[-1]
 
     def kill(self, find: Callable[[], psutil.Process | None]) -> None:
@@ -262,26 +279,35 @@ class House:
         with Redis.from_url(self.settings.redis_dsn) as redis:
             redis.flushall()
 
-    def doom(self, point: str, passes: int) -> None:
-        """Let the lead come to a projector that kills itself at a point of its work, and wait for that."""
-        doomed = Standby(
-            self.shop.environment, self.folder / "doomed.log", ("-m", "tests.chaos.doomed", point, str(passes))
-        )
+    @contextlib.contextmanager
+    def doomed(self, point: str, passes: int, fate: str = "KILL") -> Iterator[Standby]:
+        """Let the lead come to a projector that kills or stops itself at a point of its work; given once it has."""
+        command = ("-m", "tests.chaos.doomed", point, str(passes), fate)
+        doomed = Standby(self.shop.environment, self.folder / "doomed.log", command)
         with doomed.kept():
-            wait_until(lambda: doomed.process is not None and doomed.process.pid > 0)
-            while -signal.SIGKILL not in doomed.statuses:
-                assert not doomed.statuses, doomed.log.read_text()
-                self.kill(lambda: psutil.Process(self.standby.process.pid) if self.standby.process else None)
+            wait_until(lambda: self.candidates() >= 3)  # noqa: PLR2004 (the child, the standby, and the doomed one)
+            while not doomed.met(fate):
+                assert doomed.statuses == [], doomed.log.read_text()
+                self.kill(self.standby.running)
                 self.kill(lambda: self.child("project"))
-                self._wait_a_moment_for(doomed)
+                deadline = time.monotonic() + 5
+                while not (doomed.met(fate) or doomed.statuses) and time.monotonic() < deadline:
+                    time.sleep(0.02)
+            yield doomed
 
-    @staticmethod
-    def _wait_a_moment_for(doomed: Standby) -> None:
-        deadline = time.monotonic() + 5
-        while not doomed.statuses and time.monotonic() < deadline:
-            time.sleep(0.02)
+    def candidates(self) -> int:
+        """How many processes lead or want to."""
+        with self.database() as conn:
+            row = conn.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'paqueteria leader'")
+            return int((row.fetchone() or (0,))[0])
 
 
-def own_environment() -> dict[str, str]:
-    """The environment without settings of a shop's."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PAQUETERIA_")}
+def own_environment(settings: Settings) -> dict[str, str]:
+    """The environment of a process that works on these servers, and no other setting of a shop's."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("PAQUETERIA_")}
+    return plain | {
+        "PAQUETERIA_DATABASE_URL": settings.database_url,
+        "PAQUETERIA_REDIS_URL": settings.redis_url,
+        "PAQUETERIA_SECRET_KEY": settings.secret_key,
+        "PAQUETERIA_DATA_DIR": str(settings.data_dir),
+    }

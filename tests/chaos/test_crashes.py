@@ -39,5 +39,5 @@ def test_nothing_is_lost_when_the_projector_dies(house: House, rounds: Rounds, p
     """At no point of its work does a projector's death leave a half-done batch or a page from before."""
     with house.at_work():
         for number in range(rounds(1, 5)):
-            house.doom(point, 1 + 3 * number)
-            house.settle()
+            with house.doomed(point, 1 + 3 * number):
+                house.settle()

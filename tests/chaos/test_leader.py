@@ -1,0 +1,107 @@
+"""One leads: whatever the leader's silence looks like from outside, another takes its place, and nothing shows twice."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from infra.settings import Settings
+from tests.chaos.conftest import Rounds
+from tests.chaos.equal_sides import assert_equal_sides, lag
+from tests.chaos.house import House, Standby, own_environment
+from tests.chaos.proxy import Proxy
+from tests.projections.conftest import Shop
+from tests.support import Clock
+from tests.test_manage import wait_until
+
+pytestmark = pytest.mark.chaos
+
+
+@pytest.mark.xdist_group("chaos")
+def test_the_standby_takes_over_from_a_leader_that_was_killed(house: House, rounds: Rounds) -> None:
+    """The lead is free with the leader's last breath, and the next one is there already."""
+    with house.at_work():
+        for _ in range(rounds(1, 10)):
+            leader = house.leader()
+            killed_at = time.monotonic()
+            leader.kill()
+            wait_until(lambda leader=leader: house.leader().pid != leader.pid)  # type: ignore[misc]
+            print(f"another leads after {time.monotonic() - killed_at:.2f} s")  # noqa: T201 (shown by `make chaos`)
+            house.settle()
+
+
+@pytest.mark.xdist_group("chaos")
+def test_a_leader_that_was_frozen_applies_nothing_twice(house: House, rounds: Rounds) -> None:
+    """Stopped past its lock at any instant, it loses the lead; woken, it finds itself fenced off and stands by."""
+    with house.at_work():
+        for _ in range(rounds(1, 10)):
+            leader = house.leader()
+            leader.suspend()
+            wait_until(lambda leader=leader: house.leader().pid != leader.pid)  # type: ignore[misc]
+            house.settle()
+            leader.resume()
+            house.settle()
+
+
+@pytest.mark.xdist_group("chaos")
+@pytest.mark.parametrize("point", ["after reading", "before the commit", "before the cache bump"])
+def test_a_leader_that_was_frozen_within_a_batch(house: House, rounds: Rounds, point: str) -> None:
+    """The batch that it still holds is thrown away, even if it is about to commit."""
+    with house.at_work():
+        for number in range(rounds(1, 3)):
+            with house.doomed(point, 1 + 3 * number, "STOP") as frozen:
+                house.settle()
+                process = frozen.running()
+                assert process is not None
+                process.resume()
+                wait_until(lambda log=frozen.log: '"event": "lead_lost"' in log.read_text())  # type: ignore[misc]
+                house.settle()
+                assert process.status() != psutil.STATUS_ZOMBIE, "it stands by again, as it is"
+                frozen.log.unlink()
+
+
+@pytest.fixture
+def proxy(settings: Settings) -> Iterator[Proxy]:
+    folder = psycopg.conninfo.conninfo_to_dict(settings.database_url)["host"]
+    with Proxy(Path(str(folder)) / ".s.PGSQL.5432").open() as proxy:
+        yield proxy
+
+
+@pytest.mark.parametrize("ending", ["it forwards again", "it refuses"])
+def test_a_leader_whose_network_died_without_a_word(
+    settings: Settings, proxy: Proxy, clock: Clock, tmp_path: Path, ending: str
+) -> None:
+    """Neither end of its connections is told anything: another leads, and it stands by once its network is back."""
+    shop = Shop(settings.database_url, clock)
+    near = own_environment(settings)
+    far = near | {"PAQUETERIA_DATABASE_URL": f"postgresql://paqueteria@127.0.0.1:{proxy.port}/{shop.conn.info.dbname}"}
+    cut_off, other = Standby(far, tmp_path / "cut_off.log"), Standby(near, tmp_path / "other.log")
+
+    def shown() -> bool:
+        return lag(shop.conn) == 0
+
+    with cut_off.kept():
+        wait_until(lambda: cut_off.last_lead() != "")
+        with other.kept():
+            shop.announce()
+            wait_until(shown)
+            proxy.hush()
+            silent_at = time.monotonic()
+            shop.announce()
+            wait_until(shown)
+            print(f"another leads after {time.monotonic() - silent_at:.2f} s")  # noqa: T201 (shown by `make chaos`)
+            assert other.last_lead() > cut_off.last_lead()
+            if ending == "it forwards again":
+                proxy.speak()
+            else:
+                proxy.refuse()
+                proxy.accept_again()
+            time.sleep(1)
+        shop.announce()
+        wait_until(shown)
+        assert cut_off.statuses == [], "it came back by itself"
+    assert_equal_sides(shop.conn)
+    shop.conn.close()
