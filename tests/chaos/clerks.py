@@ -147,15 +147,15 @@ class Clerk:
         stored = [p for p in self.parcels.values() if p.status == "RECEIVED"]
         announced = [p for p in self.parcels.values() if p.status == "ANNOUNCED"]
         draw = self._random.random()
-        if draw < 0.3 or not announced:  # noqa: PLR2004
+        if draw < 0.3 or not announced:
             self.announce()
-        elif draw < 0.55 or not stored:  # noqa: PLR2004
+        elif draw < 0.55 or not stored:
             self.receive(self._random.choice(announced))
-        elif draw < 0.7:  # noqa: PLR2004
+        elif draw < 0.7:
             self.deliver(self._random.choice(stored))
-        elif draw < 0.8:  # noqa: PLR2004
+        elif draw < 0.8:
             self.relocate(self._random.choice(stored))
-        elif draw < 0.97 or not self.customers:  # noqa: PLR2004
+        elif draw < 0.97 or not self.customers:
             self.correct(self._random.choice(stored + announced))
         else:
             self.change_customer(self._random.choice(list(self.customers)))

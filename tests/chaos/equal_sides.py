@@ -57,6 +57,11 @@ ACTUAL = {model: f"SELECT * FROM {model}" for model in EXPECTED} | {
     "package_counts": "SELECT site, status, count FROM package_counts WHERE count <> 0"
 }
 
+BOTH_WAYS = """
+SELECT (SELECT count(*) FROM (({expected}) EXCEPT ALL ({actual})) AS missing)
+     + (SELECT count(*) FROM (({actual}) EXCEPT ALL ({expected})) AS wrong)
+"""
+
 LAG = """
 SELECT count(*) FROM change_log AS g, projection_checkpoint AS c WHERE NOT pg_visible_in_snapshot(g.xid, c.snapshot)
 """
@@ -67,10 +72,7 @@ def differences(conn: psycopg.Connection[tuple[Any, ...]]) -> dict[str, int]:
     found = {}
     for model, expected in EXPECTED.items():
         actual = ACTUAL[model]
-        statement = f"SELECT (SELECT count(*) FROM (({expected}) EXCEPT ALL ({actual})) AS missing)" + (
-            f" + (SELECT count(*) FROM (({actual}) EXCEPT ALL ({expected})) AS wrong)"
-        )
-        row = conn.execute(statement.encode()).fetchone()
+        row = conn.execute(BOTH_WAYS.format(expected=expected, actual=actual).encode()).fetchone()
         if row is None or row[0]:
             found[model] = int(row[0]) if row else -1
     return found

@@ -1,5 +1,6 @@
 """A whole shop on real processes, clerks at work in it, and what must be true once the dust has settled."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -19,6 +20,7 @@ from redis import Redis
 from db.leadership import IS_LED
 from infra.children import bound_to_parent
 from infra.settings import Settings
+from projections.verify import verify
 from tests.chaos.clerks import Api, Clerk
 from tests.chaos.equal_sides import assert_equal_sides, lag
 from tests.test_manage import Shop, wait_until
@@ -32,7 +34,10 @@ Database = psycopg.Connection[tuple[Any, ...]]
 
 
 class Standby:
-    """A projector on another machine, so to say, with a supervisor there that starts it again when it dies."""
+    """A projector on another machine, so to say, with a supervisor there that starts it again when it dies.
+
+    Another command, that of one who is meant to die, is run once.
+    """
 
     def __init__(self, environment: dict[str, str], log: Path, command: Sequence[str] = PROJECT) -> None:
         self._environment = environment
@@ -66,6 +71,8 @@ class Standby:
                     return
                 self.process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
             self.statuses.append(self.process.wait())
+            if self.command != PROJECT:
+                return
             self._ended.wait(0.2)
 
     def last_lead(self) -> str:
@@ -78,6 +85,10 @@ class Standby:
             if self.process is not None and self.process.returncode is None:
                 return psutil.Process(self.process.pid)
         return None
+
+    def has_lost_the_lead(self) -> bool:
+        """Tell whether it has noticed."""
+        return '"event": "lead_lost"' in self.log.read_text()
 
     def met(self, fate: str) -> bool:
         """Tell whether it was killed or is stopped."""
@@ -135,7 +146,7 @@ class House:
 
     @contextlib.contextmanager
     def at_work(self, clerks: int = 4, pause: float = 0.01) -> Iterator[None]:
-        """Let clerks work while the block lasts; at its end everything is checked once more, by `verify` too."""
+        """Let clerks work while the block lasts; at its end everything is proved once more."""
         first = len(self.clerks)
         new = [Clerk(first + n, self.shop.port, self.authorization, self.gate, pause) for n in range(clerks)]
         self.clerks += new
@@ -151,8 +162,6 @@ class House:
                 clerk.stop()
         for clerk in new:
             clerk.check()
-        verified = self.shop.run("verify")
-        assert verified.returncode == 0, verified.stdout + verified.stderr
 
     def settle(self) -> None:
         """Stop the clerks, wait until it is quiet, prove everything, and let them go on."""
@@ -165,6 +174,8 @@ class House:
             with self.database() as conn:
                 self.assert_nothing_acknowledged_is_lost(conn)
                 assert_equal_sides(conn)
+            said: list[str] = []
+            assert asyncio.run(verify(self.settings, report=said.append)) == 0, said
             self.assert_pages_are_fresh()
             assert self.up is not None
             assert self.up.poll() is None, "nobody starts it again by hand"
@@ -247,6 +258,10 @@ class House:
         wait_until(found_one)
         return found[-1]
 
+    def wait_for_another(self, leader: psutil.Process) -> None:
+        """Return once somebody else leads."""
+        wait_until(lambda: self.leader().pid != leader.pid)
+
     def kill(self, find: Callable[[], psutil.Process | None]) -> None:
         """Kill a process without a word of warning."""
         wait_until(lambda: find() is not None)
@@ -285,7 +300,7 @@ class House:
         command = ("-m", "tests.chaos.doomed", point, str(passes), fate)
         doomed = Standby(self.shop.environment, self.folder / "doomed.log", command)
         with doomed.kept():
-            wait_until(lambda: self.candidates() >= 3)  # noqa: PLR2004 (the child, the standby, and the doomed one)
+            wait_until(lambda: self.candidates() >= 3)
             while not doomed.met(fate):
                 assert doomed.statuses == [], doomed.log.read_text()
                 self.kill(self.standby.running)

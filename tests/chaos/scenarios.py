@@ -1,4 +1,4 @@
-"""What must hold, as functions: once with the product as it is, and once with each guard broken, when they must fail."""
+"""What must hold, as functions: with the product as it is they pass, and with any guard broken they must fail."""
 
 import asyncio
 import contextlib
@@ -192,7 +192,7 @@ async def a_change_shows_without_a_signal(stage: Stage) -> None:
 
 
 async def what_is_announced_is_committed(stage: Stage) -> None:
-    """A projector that dies before its commit has said nothing: Redis never knows of a batch that PostgreSQL doesn't."""
+    """A projector that dies before its commit has said nothing: Redis knows of no batch that PostgreSQL doesn't."""
     with stage.shop() as shop:
 
         def dying(work: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
@@ -211,7 +211,11 @@ async def what_is_announced_is_committed(stage: Stage) -> None:
                 await projector.project_pending(conn, keeper, stage.clock)
             known = await redis.get(generation_key("all"))
         committed = shop.value("SELECT coalesce(max(batch), 0) FROM page_generations WHERE scope = 'all'")
-        assert known is None or int(known.split(b":")[1]) <= committed
+        assert _batch_of(known) <= committed
+
+
+def _batch_of(known: bytes | str | None) -> int:
+    return int(known.partition(b":")[2]) if isinstance(known, bytes) else 0
 
 
 SCOPES = ("status:RECEIVED",)
@@ -347,7 +351,7 @@ async def a_frozen_leader_is_replaced(stage: Stage) -> None:
 
 
 def many_writers(commands: int, hold: float) -> Scenario:
-    """Make the scenario of 16 writers, so many commands in all, and a transaction that stays open for `hold` seconds."""
+    """Make the scenario of 16 writers, so many commands in all, and a transaction left open for `hold` seconds."""
 
     async def scenario(stage: Stage) -> None:
         """All is seen, nothing twice, and nobody waits for the open transaction but its own change."""

@@ -92,8 +92,7 @@ def deleted_pages(patch: pytest.MonkeyPatch) -> None:
         redis = keeper._redis  # noqa: SLF001 (what is mutated)
         async for key in redis.scan_iter(f"{page_cache.PREFIX}:page:*"):
             await redis.delete(key)
-        epoch = (await redis.get(page_cache.EPOCH_KEY) or b"").decode()
-        await page_cache.raise_generations(redis, epoch, dict.fromkeys(scopes, batch))
+        await page_cache.raise_generations(redis, str(keeper._epoch), dict.fromkeys(scopes, batch))  # noqa: SLF001
 
     patch.setattr(EpochKeeper, "announce", delete)
 
