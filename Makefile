@@ -1,4 +1,5 @@
-# Two commands: `make run` runs the service, `make test` proves it, `make chaos` proves it for longer. All set up .venv first, once per lock file.
+# Three commands: `make run` runs the service, `make test` proves it, and `make chaos` goes on where the tests are short.
+# All set up .venv first, once per lock file.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 VENV := .venv
@@ -13,9 +14,9 @@ run: $(VENV)/.installed
 test: lint
 	@$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
 
-# The long form of what `make test` does to the service for a minute: some twenty of them.
+# What `make test` does to the service for a minute, done for a quarter of an hour.
 chaos: $(VENV)/.installed
-	@$(BIN)/pytest tests/chaos -m chaos --chaos long -s $(ARGS)
+	@$(BIN)/pytest tests/chaos -m chaos --chaos long -s --durations=0 --durations-min=5 $(ARGS)
 
 lint: $(VENV)/.installed
 	@$(BIN)/ruff check .

@@ -87,4 +87,5 @@ def lag(conn: psycopg.Connection[tuple[Any, ...]]) -> int:
 
 def assert_equal_sides(conn: psycopg.Connection[tuple[Any, ...]]) -> None:
     """The read side is exactly what the write side says."""
-    assert differences(conn) == {}
+    found = differences(conn)
+    assert found == {}, f"the sides differ: {found}"

@@ -4,7 +4,7 @@ import contextlib
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 RESET = struct.pack("ii", 1, 0)
@@ -18,6 +18,7 @@ class Proxy:
         self._target = target
         self._speaking = threading.Event()
         self._speaking.set()
+        self._silenced: list[threading.Event] = []
         self._listener = self._listen(0)
         self.port: int = self._listener.getsockname()[1]
         self._sockets: list[socket.socket] = []
@@ -37,6 +38,12 @@ class Proxy:
     def hush(self) -> None:
         """Fall silent: connections are still taken, and nothing passes."""
         self._speaking.clear()
+        self._silenced.append(self._speaking)
+
+    def serve_others(self) -> None:
+        """Forward what is connected from now on, and leave what was connected before in its silence for good."""
+        self._speaking = threading.Event()
+        self._speaking.set()
 
     def speak(self) -> None:
         """Forward again, what was held up first."""
@@ -53,6 +60,8 @@ class Proxy:
                 each.shutdown(socket.SHUT_RDWR)
             each.close()
         self._sockets.clear()
+        for speaking in self._silenced:
+            speaking.set()
         self._speaking.set()
 
     def accept_again(self) -> None:
@@ -68,8 +77,7 @@ class Proxy:
         listener.listen()
         return listener
 
-    def _start(self, work: object, *arguments: socket.socket) -> None:
-        assert callable(work)
+    def _start(self, work: Callable[..., None], *arguments: object) -> None:
         thread = threading.Thread(target=work, args=arguments, daemon=True)
         self._threads.append(thread)
         thread.start()
@@ -81,13 +89,14 @@ class Proxy:
                 server = socket.socket(socket.AF_UNIX)
                 self._sockets += [client, server]
                 server.connect(str(self._target))
-                self._start(self._forward, client, server)
-                self._start(self._forward, server, client)
+                self._start(self._forward, client, server, self._speaking)
+                self._start(self._forward, server, client, self._speaking)
 
-    def _forward(self, source: socket.socket, sink: socket.socket) -> None:
+    @staticmethod
+    def _forward(source: socket.socket, sink: socket.socket, speaking: threading.Event) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
-                self._speaking.wait()
+                speaking.wait()
                 sink.sendall(data)
-            self._speaking.wait()
+            speaking.wait()
             sink.shutdown(socket.SHUT_WR)

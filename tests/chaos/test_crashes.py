@@ -13,11 +13,11 @@ from tests.chaos.house import House
 pytestmark = [pytest.mark.chaos, pytest.mark.xdist_group("chaos")]
 
 FAULTS: dict[str, tuple[Callable[[House], None], int, int]] = {
-    "the leading projector is killed": (lambda house: house.kill(house.leader), 3, 100),
-    "the API's worker is killed": (lambda house: house.kill(lambda: house.child("serve")), 1, 10),
-    "PostgreSQL is stopped immediately": (lambda house: house.stop_postgres_immediately(), 1, 10),
-    "Valkey is killed": (lambda house: house.kill(house.valkey), 1, 10),
-    "Valkey is emptied": (lambda house: house.empty_redis(), 2, 20),
+    "the leading projector is killed": (lambda house: house.kill(house.leader), 2, 100),
+    "the API's worker is killed": (lambda house: house.kill(lambda: house.child("serve")), 1, 5),
+    "PostgreSQL is stopped immediately": (lambda house: house.stop_postgres_immediately(), 1, 5),
+    "Valkey is killed": (lambda house: house.kill(house.valkey), 1, 5),
+    "Valkey is emptied": (lambda house: house.empty_redis(), 1, 10),
 }
 """Each with its rounds, short and long."""
 
@@ -38,6 +38,6 @@ def test_nothing_is_lost_when(house: House, rounds: Rounds, fault: str) -> None:
 def test_nothing_is_lost_when_the_projector_dies(house: House, rounds: Rounds, point: str) -> None:
     """At no point of its work does a projector's death leave a half-done batch or a page from before."""
     with house.at_work():
-        for number in range(rounds(1, 5)):
+        for number in range(rounds(1, 3)):
             with house.doomed(point, 1 + 3 * number):
                 house.settle()

@@ -137,20 +137,21 @@ def no_lease(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(process, "LEAD_LEASE", "SET idle_session_timeout = 0")
 
 
-MUTANTS: dict[Mutation, Scenario] = {
-    position_cursor: scenarios.a_slow_commit_is_not_lost,
-    read_committed: scenarios.nothing_is_taken_in_twice,
-    no_fence: scenarios.the_checkpoint_never_goes_back,
-    no_polling: scenarios.a_change_shows_without_a_signal,
-    announced_before_the_commit: scenarios.what_is_announced_is_committed,
-    deleted_pages: scenarios.a_slow_reader_fills_in_vain,
-    one_epoch_for_ever: scenarios.an_emptied_redis_forgets,
-    lowering: scenarios.a_late_announcement_lowers_nothing,
-    generation_read_before: scenarios.a_page_from_behind_is_not_believed,
-    token_by_own_snapshot: scenarios.a_token_waits_for_its_own_change,
-    token_by_highest_xid: scenarios.a_token_waits_for_its_own_change,
-    no_lease: scenarios.a_frozen_leader_is_replaced,
+MUTANTS: dict[Mutation, tuple[Scenario, str]] = {
+    position_cursor: (scenarios.a_slow_commit_is_not_lost, "the sides differ"),
+    read_committed: (scenarios.nothing_is_taken_in_twice, "taken in twice"),
+    no_fence: (scenarios.the_checkpoint_never_goes_back, "the checkpoint went back"),
+    no_polling: (scenarios.a_change_shows_without_a_signal, "without a signal was not shown"),
+    announced_before_the_commit: (scenarios.what_is_announced_is_committed, "never committed"),
+    deleted_pages: (scenarios.a_slow_reader_fills_in_vain, "an old page was found"),
+    one_epoch_for_ever: (scenarios.an_emptied_redis_forgets, "an old page was found"),
+    lowering: (scenarios.a_late_announcement_lowers_nothing, "an old page was found"),
+    generation_read_before: (scenarios.a_page_from_behind_is_not_believed, "an old page was found"),
+    token_by_own_snapshot: (scenarios.a_token_waits_for_its_own_change, "a listing without its change"),
+    token_by_highest_xid: (scenarios.a_token_waits_for_its_own_change, "a listing without its change"),
+    no_lease: (scenarios.a_frozen_leader_is_replaced, "a frozen leader was not replaced"),
 }
+"""Each with the scenario that it fails, and why."""
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
@@ -161,16 +162,17 @@ async def test_as_it_is(stage: Stage, scenario: Scenario) -> None:
 
 @pytest.mark.parametrize("mutate", MUTANTS, ids=lambda mutate: mutate.__name__)
 async def test_broken(stage: Stage, monkeypatch: pytest.MonkeyPatch, mutate: Mutation) -> None:
-    """With the one guard broken, its scenario fails."""
+    """With the one guard broken, its scenario fails, and for its own reason."""
     stage.patience = 4.0  # what would never happen
     mutate(monkeypatch)
-    with pytest.raises(AssertionError):
-        await MUTANTS[mutate](stage)
+    scenario, reason = MUTANTS[mutate]
+    with pytest.raises(AssertionError, match=reason):
+        await scenario(stage)
 
 
 async def test_a_cursor_loses_some_under_many_writers(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """What one slow commit shows by design, sixteen writers with random commits show by chance."""
     stage.patience = 8.0
     position_cursor(monkeypatch)
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="not all was counted"):
         await scenarios.many_writers(1600, 0.5)(stage)
