@@ -47,13 +47,7 @@ def test_a_leader_that_was_frozen_applies_nothing_twice(house: House, rounds: Ro
                 house.settle()
                 assert frozen.statuses == [], "it stands by again, as it is"
                 frozen.log.unlink()
-
-
-@pytest.mark.xdist_group("chaos")
-def test_a_leader_that_was_frozen_at_any_instant(house: House, rounds: Rounds) -> None:
-    """Stopped and woken while others work, it changes nothing that they have not."""
-    with house.at_work():
-        for _ in range(rounds(1, 10)):
+        for _ in range(rounds(0, 10)):  # and at any other instant
             leader = house.leader()
             leader.suspend()
             house.wait_for_another(leader)
