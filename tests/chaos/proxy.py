@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from psycopg.conninfo import conninfo_to_dict
+
 RESET = struct.pack("ii", 1, 0)
 """Closed by a reset at once, as a firewall would that has forgotten the connection."""
 
@@ -25,6 +27,11 @@ class Proxy:
         self._threads: list[threading.Thread] = []
         self._start(self._accept, self._listener)
 
+    @classmethod
+    def before(cls, dsn: str) -> contextlib.AbstractContextManager["Proxy"]:
+        """Stand before a server that listens on a Unix socket."""
+        return cls(Path(str(conninfo_to_dict(dsn)["host"])) / ".s.PGSQL.5432").open()
+
     @contextlib.contextmanager
     def open(self) -> Iterator["Proxy"]:
         """Serve while the block lasts."""
@@ -34,6 +41,10 @@ class Proxy:
             self.refuse()
             for thread in self._threads:
                 thread.join()
+
+    def dsn(self, database: str) -> str:
+        """Tell the address of a database behind it."""
+        return f"postgresql://paqueteria@127.0.0.1:{self.port}/{database}"
 
     def hush(self) -> None:
         """Fall silent: connections are still taken, and nothing passes."""
@@ -47,7 +58,8 @@ class Proxy:
 
     def speak(self) -> None:
         """Forward again, what was held up first."""
-        self._speaking.set()
+        for speaking in (*self._silenced, self._speaking):
+            speaking.set()
 
     def refuse(self) -> None:
         """Reset all connections, and take no other."""
@@ -60,9 +72,7 @@ class Proxy:
                 each.shutdown(socket.SHUT_RDWR)
             each.close()
         self._sockets.clear()
-        for speaking in self._silenced:
-            speaking.set()
-        self._speaking.set()
+        self.speak()
 
     def accept_again(self) -> None:
         """Take connections on the same port as before."""

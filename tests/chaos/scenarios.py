@@ -23,6 +23,7 @@ from infra.settings import Settings
 from projections import process, projector
 from projections.process import Job
 from tests.chaos.equal_sides import assert_equal_sides, lag
+from tests.chaos.proxy import Proxy
 from tests.projections.conftest import Shop
 from tests.support import Clock
 
@@ -309,6 +310,33 @@ async def a_token_waits_for_its_own_change(stage: Stage) -> None:
                 await watcher.wait_for(token, stage.patience)
                 assert count_of(fast, shown) == 1
         finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+
+async def a_silent_connection_is_given_up(stage: Stage) -> None:
+    """Readers with a token aren't refused for ever because one connection never answers again: another is made."""
+    with stage.shop() as shop, Proxy.before(stage.settings.postgres_dsn) as proxy:
+        watcher = CheckpointWatcher(proxy.dsn(shop.conn.info.dbname))
+        watching = asyncio.create_task(watcher.run())
+        incarnation = shop.value("SELECT incarnation FROM projection_checkpoint")
+        try:
+            await watcher.wait_for(Token(incarnation, batch=1), stage.patience)
+            proxy.hush()
+            shop.announce()
+            async with stage.projector() as conn:
+                token = Token(incarnation, batch=(await projector.project_batch(conn, stage.clock)).number)
+            with pytest.raises(Unavailable):
+                await watcher.wait_for(token, 0.5)
+            proxy.serve_others()
+            is_seen = True
+            try:
+                await watcher.wait_for(token, stage.patience)
+            except Unavailable:
+                is_seen = False
+            assert is_seen, "a connection that is silent for good was not given up"
+        finally:
+            proxy.speak()
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
 

@@ -1,10 +1,8 @@
 """One leads: whatever the leader's silence looks like, another takes its place, and nothing shows twice."""
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from infra.settings import Settings
@@ -55,50 +53,44 @@ def test_a_leader_that_was_frozen_applies_nothing_twice(house: House, rounds: Ro
             house.settle()
 
 
-@pytest.fixture
-def proxy(settings: Settings) -> Iterator[Proxy]:
-    folder = psycopg.conninfo.conninfo_to_dict(settings.database_url)["host"]
-    with Proxy(Path(str(folder)) / ".s.PGSQL.5432").open() as proxy:
-        yield proxy
-
-
 @pytest.mark.parametrize("ending", ["it forwards again", "it refuses", "it forwards what is new"])
 def test_a_leader_whose_network_died_without_a_word(
-    settings: Settings, proxy: Proxy, clock: Clock, tmp_path: Path, ending: str
+    settings: Settings, clock: Clock, tmp_path: Path, ending: str
 ) -> None:
     """Neither end of its connections is told anything: another leads, and it stands by once its network is back.
 
     Behind a proxy or a pooler the old connections may stay silent for good, while new ones are served.
     """
     shop = Shop(settings.database_url, clock)
-    near = own_environment(settings)
-    far = near | {"PAQUETERIA_DATABASE_URL": f"postgresql://paqueteria@127.0.0.1:{proxy.port}/{shop.conn.info.dbname}"}
-    cut_off, other = Standby(far, tmp_path / "cut_off.log"), Standby(near, tmp_path / "other.log")
+    other = Standby(own_environment(settings), tmp_path / "other.log")
 
     def shown() -> bool:
         return lag(shop.conn) == 0
 
-    with cut_off.kept():
-        wait_until(lambda: cut_off.last_lead() != "")
-        with other.kept():
+    with Proxy.before(settings.database_url) as proxy:
+        far = settings.model_copy(update={"database_url": proxy.dsn(shop.conn.info.dbname)})
+        cut_off = Standby(own_environment(far), tmp_path / "cut_off.log")
+        with cut_off.kept():
+            wait_until(lambda: cut_off.last_lead() != "")
+            with other.kept():
+                shop.announce()
+                wait_until(shown)
+                proxy.hush()
+                silent_at = time.monotonic()
+                shop.announce()
+                wait_until(shown)
+                print(f"another leads after {time.monotonic() - silent_at:.2f} s")  # noqa: T201 (shown by `make chaos`)
+                assert other.last_lead() > cut_off.last_lead()
+                if ending == "it forwards again":
+                    proxy.speak()
+                elif ending == "it refuses":
+                    proxy.refuse()
+                    proxy.accept_again()
+                else:
+                    proxy.serve_others()
+                time.sleep(1)
             shop.announce()
             wait_until(shown)
-            proxy.hush()
-            silent_at = time.monotonic()
-            shop.announce()
-            wait_until(shown)
-            print(f"another leads after {time.monotonic() - silent_at:.2f} s")  # noqa: T201 (shown by `make chaos`)
-            assert other.last_lead() > cut_off.last_lead()
-            if ending == "it forwards again":
-                proxy.speak()
-            elif ending == "it refuses":
-                proxy.refuse()
-                proxy.accept_again()
-            else:
-                proxy.serve_others()
-            time.sleep(1)
-        shop.announce()
-        wait_until(shown)
-        assert cut_off.statuses == [], "it came back by itself"
+            assert cut_off.statuses == [], "it came back by itself"
     assert_equal_sides(shop.conn)
     shop.conn.close()

@@ -30,6 +30,7 @@ SCENARIOS: list[Scenario] = [
     scenarios.a_late_announcement_lowers_nothing,
     scenarios.a_page_from_behind_is_not_believed,
     scenarios.a_token_waits_for_its_own_change,
+    scenarios.a_silent_connection_is_given_up,
     scenarios.a_frozen_leader_is_replaced,
 ]
 
@@ -132,6 +133,11 @@ def token_by_highest_xid(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Checkpoint, "shows", lambda checkpoint, xid: xid < int(checkpoint.snapshot.split(":")[1]))
 
 
+def endless_patience(patch: pytest.MonkeyPatch) -> None:
+    """Wait for an answer until the connection is closed."""
+    patch.setattr(consistency, "SILENCE", 3600.0)
+
+
 def no_lease(patch: pytest.MonkeyPatch) -> None:
     """Let a leader keep its lock for as long as its connection stands."""
     patch.setattr(process, "LEAD_LEASE", "SET idle_session_timeout = 0")
@@ -149,6 +155,7 @@ MUTANTS: dict[Mutation, tuple[Scenario, str]] = {
     generation_read_before: (scenarios.a_page_from_behind_is_not_believed, "an old page was found"),
     token_by_own_snapshot: (scenarios.a_token_waits_for_its_own_change, "a listing without its change"),
     token_by_highest_xid: (scenarios.a_token_waits_for_its_own_change, "a listing without its change"),
+    endless_patience: (scenarios.a_silent_connection_is_given_up, "not given up"),
     no_lease: (scenarios.a_frozen_leader_is_replaced, "a frozen leader was not replaced"),
 }
 """Each with the scenario that it fails, and why."""
