@@ -1,17 +1,22 @@
-# Two commands: `make run` runs the service, `make test` proves it. Both set up .venv first, once per lock file.
+# Three commands: `make run` runs the service, `make test` proves it, and `make chaos` goes on where the tests are short.
+# All set up .venv first, once per lock file.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test lint format lock
+.PHONY: run test chaos lint format lock
 
 run: $(VENV)/.installed
 	@exec $(BIN)/python manage.py up $(ARGS)
 
 test: lint
 	@$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+
+# What `make test` does to the service for a minute, done for a quarter of an hour.
+chaos: $(VENV)/.installed
+	@$(BIN)/pytest tests/chaos -m chaos --chaos long -s --durations=0 --durations-min=5 $(ARGS)
 
 lint: $(VENV)/.installed
 	@$(BIN)/ruff check .

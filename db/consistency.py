@@ -26,6 +26,9 @@ CHANNEL = "paqueteria_batches"
 POLL = 0.1
 """Seconds between looks at the checkpoint when no announcement comes: a lost one costs this much."""
 
+SILENCE = 2.0
+"""Seconds without an answer after which the watcher's connection is given up, though nobody has closed it."""
+
 READ_CHECKPOINT = "SELECT incarnation, batch, snapshot::text FROM projection_checkpoint WHERE name = 'listing'"
 
 
@@ -107,13 +110,14 @@ class CheckpointWatcher:
                         await self._look(conn)
                         async for _ in conn.notifies(timeout=POLL, stop_after=1):
                             pass
-            except psycopg.Error as error:
-                log.warning("checkpoint_connection_lost", error=str(error))
+            except (psycopg.Error, TimeoutError) as error:
+                log.warning("checkpoint_connection_lost", error=repr(error))
                 self._current = None
                 await asyncio.sleep(0.5)
 
     async def _look(self, conn: Connection) -> None:
-        row = await (await conn.execute(READ_CHECKPOINT)).fetchone()
+        async with asyncio.timeout(SILENCE):
+            row = await (await conn.execute(READ_CHECKPOINT)).fetchone()
         checkpoint = Checkpoint(*row) if row else None
         if checkpoint != self._current:
             async with self._moved:
