@@ -5,13 +5,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test lint format lock
+.PHONY: run test bench lint format lock
 
 run: $(VENV)/.installed
 	@exec $(BIN)/python manage.py up $(ARGS)
 
 test: lint
 	@$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+
+# Figures of the whole service, into docs/performance/: an hour. ARGS="NAME …" measures those alone.
+bench: $(VENV)/.installed
+	@$(BIN)/python manage.py bench $(ARGS)
 
 lint: $(VENV)/.installed
 	@$(BIN)/ruff check .
