@@ -24,7 +24,7 @@ def describe(dsn: str, redis_url: str) -> Machine:
             postgresql=conn.info.parameter_status("server_version") or "unknown",
             valkey=str(redis.info("server").get("valkey_version", "unknown")),
             started_at=system_clock().isoformat(timespec="seconds"),
-            load_at_start=round(os.getloadavg()[0], 2),
+            busy_before=psutil.cpu_percent(interval=1),
         )
 
 

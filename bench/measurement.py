@@ -27,7 +27,7 @@ async def in_turn(
 ) -> dict[str, list[float]]:
     """Measure one variant after the other, A B A B…, so that what changes meanwhile changes for all of them."""
     measured: dict[str, list[float]] = {name: [] for name in variants}
-    what = " and ".join(variants) + " in turn"
+    what = f"rounds, {len(variants)} variants in turn"
     report(what, 0, rounds)
     for done in range(1, rounds + 1):
         for name, variant in variants.items():

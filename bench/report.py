@@ -1,5 +1,6 @@
 """Results on paper: one JSON file a measurement, its plots as SVG, and one Markdown page of all there are."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -24,8 +25,12 @@ def write(folder: Path, result: Result) -> None:
     (results / f"{result.name}.json").write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
     for index, plot in enumerate(result.findings.plots, 1):
         draw(plot, results / plot_name(result, index))
-    page = [HEAD, *(section(each) for each in read(folder))]
-    (folder / "README.md").write_text("\n".join(page), encoding="utf-8")
+    (folder / "README.md").write_text(page(read(folder)), encoding="utf-8")
+
+
+def page(results: Sequence[Result]) -> str:
+    """Write the page of all results."""
+    return "\n".join([HEAD, *map(section, results)])
 
 
 def read(folder: Path) -> list[Result]:
@@ -62,9 +67,9 @@ def section(result: Result) -> str:
     machine = result.machine
     size = f"{result.packages:,} packages, {result.rounds} rounds, {result.seconds:g} s a part"
     where = (
-        f"{machine.started_at}, load {machine.load_at_start}, took {result.took_seconds:.0f} s: {machine.processor},"
+        f"{machine.started_at}, took {result.took_seconds:.0f} s: {machine.processor},"
         f" {machine.cores} cores, {machine.memory_gib} GiB, {machine.kernel}, {machine.python}, PostgreSQL"
-        f" {machine.postgresql}, Valkey {machine.valkey}"
+        f" {machine.postgresql}, Valkey {machine.valkey}; {machine.busy_before:.0f} % busy with something else before"
     )
     table = ["| figure | value | bar | | rounds |", "|---|---|---|---|---|", *rows]
     parts = [f"## {result.title}", f"`{result.name}`: {result.what}", "\n".join(table), *plots]

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class Value(BaseModel):
     """Frozen, and strict about what it holds."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class Figure(Value):
@@ -80,7 +80,8 @@ class Machine(Value):
     postgresql: str
     valkey: str
     started_at: str
-    load_at_start: float
+    busy_before: float
+    """Percent of its processors that others used when the measurement began."""
 
 
 class Result(Value):
@@ -98,9 +99,11 @@ class Result(Value):
 
 
 def number(value: float) -> str:
-    """Write a figure with three digits that count, and none after the point from a hundred on."""
-    if value == 0 or not math.isfinite(value):
+    """Write a figure with three digits that count; a whole number as it is."""
+    if not math.isfinite(value):
         return f"{value:g}"
+    if value == round(value):
+        return f"{value:,.0f}"
     digits = max(0, 2 - math.floor(math.log10(abs(value))))
     return f"{value:,.{digits}f}"
 

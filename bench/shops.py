@@ -77,7 +77,7 @@ class Shops:
         """Make the shop that clones are made of, once."""
         name, draft = f"shop_{count}", f"shop_{count}_draft"
         with psycopg.connect(self.postgres.dsn("postgres")) as conn:
-            if conn.execute("SELECT FROM pg_database WHERE datname = %s", (name,)).fetchone():
+            if conn.execute("SELECT FROM pg_database WHERE datname = %s", (name,)).fetchone() is not None:
                 return name
         self._execute("DROP DATABASE IF EXISTS {} WITH (FORCE)", draft)
         self._execute("CREATE DATABASE {}", draft)
