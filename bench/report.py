@@ -5,8 +5,10 @@ from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.figure import Figure as Canvas
+from pydantic import ValidationError
 
 from bench.results import Figure, Plot, Result, number
+from infra.errors import ConfigurationError
 
 MARKS = {True: "met", False: "**missed**", None: ""}
 
@@ -34,8 +36,15 @@ def page(results: Sequence[Result]) -> str:
 
 
 def read(folder: Path) -> list[Result]:
-    """Read what has been written down, in the order of the names."""
-    return [Result.model_validate_json(path.read_bytes()) for path in sorted((folder / "results").glob("*.json"))]
+    """Read what has been written down, in the order of the names. A file of another shape is a ConfigurationError."""
+    return [_read(path) for path in sorted((folder / "results").glob("*.json"))]
+
+
+def _read(path: Path) -> Result:
+    try:
+        return Result.model_validate_json(path.read_bytes())
+    except ValidationError:
+        raise ConfigurationError(f"{path} is not a result as they are written now: remove it") from None
 
 
 def plot_name(result: Result, index: int) -> str:

@@ -3,9 +3,12 @@
 import math
 from pathlib import Path
 
+import pytest
+
 from bench import report
 from bench.registry import ALL
 from bench.results import Figure, Findings, Machine, Plot, Result, by_round, distribution, number, percentile
+from infra.errors import ConfigurationError
 
 MACHINE = Machine(
     processor="A processor",
@@ -63,6 +66,14 @@ def test_the_page_has_every_measurement_there_is(tmp_path: Path) -> None:
     assert "50 ms" not in page
     assert "A processor, 2 cores" in page
     assert "- a note" in page
+
+
+def test_a_file_of_another_shape_is_named(tmp_path: Path) -> None:
+    """A result of an earlier version says which file is to go, instead of a page that lacks it."""
+    report.write(tmp_path, result_of("one", 5))
+    (tmp_path / "results" / "old.json").write_text('{"name": "old"}')
+    with pytest.raises(ConfigurationError, match="not a result as they are written now"):
+        report.read(tmp_path)
 
 
 def test_plots_are_drawn_the_same_each_time(tmp_path: Path) -> None:

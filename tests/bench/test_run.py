@@ -1,6 +1,7 @@
 """The frame works: measurements are found by name, and measured at the size that is asked for."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,15 +70,16 @@ def test_a_shop_is_seeded_once_and_each_clone_is_its_own(shops: Shops) -> None:
 
 
 def test_figures_of_less_than_full_size_stay_out_of_the_documents(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shops: Shops, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They say nothing of the bars."""
+    monkeypatch.setattr(run, "open_shops", lambda _: contextlib.nullcontext(shops))
     monkeypatch.setitem(ALL, "count", COUNT)
     monkeypatch.setattr(run, "RESULTS", tmp_path / "full")
     monkeypatch.setattr(run, "TRIED", tmp_path / "tried")
-    asyncio.run(run.run(["count"], Sizes(packages=10)))
+    asyncio.run(run.run(["count"], Sizes(packages=40)))
     assert not (tmp_path / "full").exists()
-    assert [result.packages for result in report.read(tmp_path / "tried")] == [10]
+    assert [result.packages for result in report.read(tmp_path / "tried")] == [40]
 
 
 def test_a_name_that_is_none_is_refused() -> None:
