@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import fcntl
 import itertools
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 import psycopg
 from psycopg import sql
@@ -18,6 +20,7 @@ from db.embedded import VALKEY_OPTIONS, PostgresServer, ValkeyServer, postgres_o
 from db.migrate import migrate
 from db.pools import connect
 from infra.clock import system_clock
+from infra.errors import ConfigurationError
 from infra.settings import Settings
 from projections.rebuild import rebuild
 from projections.refresh import refresh_views
@@ -110,6 +113,7 @@ def open_shops(kept: Path | None = None) -> Iterator[Shops]:
     valkey = ValkeyServer(folder / "valkey", sockets, VALKEY_OPTIONS)
     try:
         with contextlib.ExitStack() as stack:
+            _hold(stack.enter_context((folder / "lock").open("w")), folder)
             for server in (postgres, valkey):
                 stack.callback(server.stop)
                 server.start()
@@ -117,6 +121,13 @@ def open_shops(kept: Path | None = None) -> Iterator[Shops]:
     finally:
         if kept is None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _hold(lock: TextIO, folder: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigurationError(f"Another benchmark runs in {folder}") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,14 @@ def test_a_shop_is_seeded_once_and_each_clone_is_its_own(shops: Shops) -> None:
     assert not any(name.startswith("clone") for name in names)
 
 
+def test_a_folder_is_one_benchmarks_at_a_time(shops: Shops) -> None:
+    """A second one on the same folder would end the servers of the first."""
+    with pytest.raises(ConfigurationError, match="Another benchmark runs in"), open_shops(shops.folder):
+        pass
+    with psycopg.connect(shops.postgres.dsn("postgres")) as conn:
+        assert conn.execute("SELECT 1").fetchone() == (1,)
+
+
 def test_figures_of_less_than_full_size_stay_out_of_the_documents(
     shops: Shops, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
