@@ -5,6 +5,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import LogFormatter, MaxNLocator
 from pydantic import ValidationError
 
 from bench.results import Figure, Plot, Result, number
@@ -62,6 +63,10 @@ def draw(plot: Plot, path: Path) -> None:
         axes.set(title=plot.title, xlabel=plot.x_label, ylabel=plot.y_label, xscale=plot.x_scale)
         if plot.style == "dots":
             axes.set_ylim(bottom=0)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if plot.x_scale == "log":
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
         axes.legend()
         canvas.savefig(path, format="svg", metadata={"Date": None})
 
