@@ -62,7 +62,7 @@ class Line:
                 call.cancel()
             await asyncio.gather(*self._calls, return_exceptions=True)
 
-    def cut(self, _process: Process) -> None:
+    def cut(self) -> None:
         """Let nothing pass from now on."""
         self._is_up.clear()
 
@@ -70,10 +70,11 @@ class Line:
         call = asyncio.current_task()
         if call is not None:
             self._calls.add(call)
-        with contextlib.suppress(OSError, asyncio.CancelledError):
+        with contextlib.closing(writer), contextlib.suppress(OSError, asyncio.CancelledError):
             there_reader, there_writer = await asyncio.open_unix_connection(server)
-            async with running(self._pass_on(there_reader, writer)):
-                await self._pass_on(reader, there_writer)
+            with contextlib.closing(there_writer):
+                async with running(self._pass_on(there_reader, writer)):
+                    await self._pass_on(reader, there_writer)
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
@@ -135,7 +136,7 @@ def _signal(number: signal.Signals) -> Strike:
 async def _cut_off(settings: Settings, conn: Connection) -> float:
     line = Line()
     async with line.leading_to(settings) as over_line:
-        return await _take_over(settings, conn, over_line, line.cut)
+        return await _take_over(settings, conn, over_line, lambda _: line.cut())
 
 
 async def _take_over(settings: Settings, conn: Connection, of_first: Settings, strike: Strike) -> float:

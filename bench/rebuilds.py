@@ -177,7 +177,7 @@ async def verify_finds(bench: Bench) -> Findings:
         for number in range(bench.rounds):
             bench.report("fields changed by hand", number, bench.rounds)
             model = chance.choice(MODELS)
-            column, type_ = chance.choice(await _columns(conn, model))
+            column, type_ = chance.choice(await columns_of(conn, model))
             names = {"table": sql.Identifier(model.name), "column": sql.Identifier(column)}
             changed = sql.SQL(CHANGED[type_]).format(**names)
             row = await (await conn.execute(sql.SQL(CHANGE).format(changed=changed, **names))).fetchone()
@@ -211,7 +211,8 @@ async def verify_finds(bench: Bench) -> Findings:
     )
 
 
-async def _columns(conn: Connection, model: Model) -> list[tuple[str, str]]:
+async def columns_of(conn: Connection, model: Model) -> list[tuple[str, str]]:
+    """Give the columns that a trial may change, each with its type."""
     rows = await conn.execute(COLUMNS, {"table": model.name, "keys": list(model.keys)})
     return [(name, type_) for name, type_ in await rows.fetchall()]
 
