@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test chaos lint format lock
+.PHONY: run test chaos bench lint format lock
 
 run: $(VENV)/.installed
 	@exec $(BIN)/python manage.py up $(ARGS)
@@ -17,6 +17,10 @@ test: lint
 # What `make test` does to the service for a minute, done for a quarter of an hour.
 chaos: $(VENV)/.installed
 	@$(BIN)/pytest tests/chaos -m chaos --chaos long -s --durations=0 --durations-min=5 $(ARGS)
+
+# Figures of the whole service, into docs/performance/: an hour. ARGS="NAME …" measures those alone.
+bench: $(VENV)/.installed
+	@$(BIN)/python manage.py bench $(ARGS)
 
 lint: $(VENV)/.installed
 	@$(BIN)/ruff check .

@@ -174,6 +174,21 @@ def seed(count: Annotated[int, typer.Argument(min=1, max=10_000_000)]) -> None:
         asyncio.run(_seed(settings, count))
 
 
+@app.command()
+def bench(
+    names: Annotated[list[str] | None, typer.Argument(help="Measurements; all of them where left out.")] = None,
+    packages: Annotated[int | None, typer.Option(help="Size of the shop, instead of each one's own.", min=1)] = None,
+    seconds: Annotated[float | None, typer.Option(help="Length of each part, instead of each one's own.")] = None,
+    rounds: Annotated[int | None, typer.Option(help="Rounds or trials, instead of each one's own.", min=1)] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of the results; docs/performance at full size.")] = None,
+    keep: Annotated[Path | None, typer.Option(help="Folder in which the seeded shops stay for the next time.")] = None,
+) -> None:
+    """Measure, on servers of its own, and write down figures, a page of them and plots."""
+    from bench.run import Sizes, run  # noqa: PLC0415 (needs what only development installs)
+
+    asyncio.run(run(names or [], Sizes(packages, seconds, rounds), output, keep))
+
+
 @staff_app.command("add")
 def staff_add(
     name: str,

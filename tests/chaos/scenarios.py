@@ -142,10 +142,10 @@ async def nothing_is_taken_in_twice(stage: Stage) -> None:
     """A commit between a batch's first statement and its reading belongs to the next batch alone."""
 
     def late(read_changes: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        async def read(conn: Connection, limit: int) -> object:
+        async def read(conn: Connection, *bounds: Any) -> object:  # noqa: ANN401
             if count_of(shop, "packages") == 1:
                 shop.announce()
-            return await read_changes(conn, limit)
+            return await read_changes(conn, *bounds)
 
         return read
 
@@ -163,8 +163,8 @@ async def the_checkpoint_never_goes_back(stage: Stage) -> None:
     async with stage.projector() as frozen, stage.projector() as other:
 
         def freezing(read_changes: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-            async def read(conn: Connection, limit: int) -> object:
-                changes = await read_changes(conn, limit)
+            async def read(conn: Connection, *bounds: Any) -> object:  # noqa: ANN401
+                changes = await read_changes(conn, *bounds)
                 if conn is frozen:
                     await projector.project_batch(other, stage.clock)
                     shop.conn.execute(add)

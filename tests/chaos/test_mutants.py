@@ -14,6 +14,7 @@ from db.consistency import Checkpoint
 from db.page_cache import EpochKeeper, Page, PageCache, Place
 from db.pools import Connection
 from projections import process, projector
+from projections.changes import BY_TRANSACTION, Change
 from tests.chaos import scenarios
 from tests.chaos.scenarios import Scenario, Stage
 
@@ -41,12 +42,12 @@ def position_cursor(patch: pytest.MonkeyPatch) -> None:
     """Read past the highest position that was seen, in place of what two snapshots differ by."""
     last = 0
 
-    async def read(conn: Connection, _limit: int) -> tuple[list[projector.Change], int | None]:
+    async def read(conn: Connection, _limit: int, _unfinished: object) -> tuple[list[Change], int | None]:
         nonlocal last
-        statement = f"{projector.BY_TRANSACTION} change_log WHERE position > %s GROUP BY xid".encode()
+        statement = f"{BY_TRANSACTION} change_log WHERE position > %s GROUP BY xid".encode()
         rows = await (await conn.execute(statement, (last,))).fetchall()
         (last,) = await (await conn.execute("SELECT coalesce(max(position), 0) FROM change_log")).fetchone() or (last,)
-        return [projector.Change(*row) for row in rows], None
+        return [Change(*row) for row in rows], None
 
     patch.setattr(projector, "read_changes", read)
 

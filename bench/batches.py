@@ -1,0 +1,247 @@
+"""What a projector's batch costs: one change on a short and on a long log, and thousands at a time."""
+
+import asyncio
+import statistics
+import time
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from datetime import UTC, date, datetime
+from functools import partial
+from typing import Any
+
+from bench.measurement import Measurement, in_turn
+from bench.results import Figure, Findings, Plot, by_round
+from bench.shops import Bench, Report
+from db.connections import make_redis
+from db.page_cache import EpochKeeper
+from db.pools import Connection, connect
+from db.projection_health import measure
+from infra.clock import system_clock
+from infra.settings import Settings
+from projections.projector import open_projector, project_batch, project_pending
+
+SMALL_SHOP = 4000
+"""Packages whose seeded lives are about 10,000 rows of the log."""
+
+LONG = 10_000_000
+YEAR, DECADE = 12, 120
+"""Months over which a log is spread."""
+
+WRITERS = 2
+
+ADD_MONTH = "SELECT add_change_log_month(%(month)s)"
+
+# Rows as commands write them, of transactions that had all ended before the checkpoint.
+FILL = """
+INSERT INTO change_log (package_id, type, version, data, at, xid)
+SELECT package_ids[1 + n %% cardinality(package_ids)], 'PackageCorrected', 2 + n %% 4,
+       '{"after": {"observations": "visto"}}', %(first)s + (%(next)s - %(first)s) * ((n + 0.5) / %(count)s::float8),
+       (3 + (%(before)s::bigint * n / %(count)s))::text::xid8
+FROM generate_series(0, %(count)s::bigint - 1) AS n,
+     (SELECT array_agg(package_id) AS package_ids FROM packages) AS known
+"""
+
+CHANGE_ONE = """
+WITH changed AS (
+    UPDATE packages SET observations = 'visto', version = version + 1
+    WHERE package_id = (SELECT package_id FROM packages OFFSET %(offset)s LIMIT 1)
+    RETURNING package_id, version)
+INSERT INTO change_log (package_id, type, version, at)
+SELECT package_id, 'PackageCorrected', version, clock_timestamp() FROM changed
+"""
+
+SIZES = (500, 1000, 5000)
+"""Log rows that a batch may have."""
+
+CHANGES = 10_000
+"""Changes that wait each time, each of them in a transaction of its own."""
+
+UPDATE_EACH = """
+DO $$
+DECLARE id uuid;
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', false);
+    FOR id IN SELECT package_id FROM packages ORDER BY md5(package_id::text || {round}) LIMIT {count} LOOP
+        UPDATE packages SET observations = 'visto ' || {round}, version = version + 1 WHERE package_id = id;
+        INSERT INTO change_log (package_id, type, at) VALUES (id, 'PackageCorrected', clock_timestamp());
+        COMMIT;
+    END LOOP;
+END $$
+"""
+
+# A code that a seeded parcel has by chance is passed over: one new parcel fewer.
+ANNOUNCE_EACH = """
+DO $$
+DECLARE customer record; number bigint := 0;
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', false);
+    FOR customer IN
+        SELECT customer_id, name FROM customers, generate_series(1, 10) ORDER BY md5(customer_id::text || {round})
+        LIMIT {count}
+    LOOP
+        number := number + 1;
+        WITH added AS (
+            INSERT INTO packages (guide_number, tracking_code, customer_id, recipient_name, site_id, status, tariff_id,
+                announced_at)
+            SELECT format('BENCH-%s-%s', {round}, number), {code}, customer.customer_id, customer.name,
+                (SELECT site_id FROM sites ORDER BY code LIMIT 1), 'ANNOUNCED',
+                (SELECT tariff_id FROM tariffs ORDER BY valid_from DESC LIMIT 1), clock_timestamp()
+            ON CONFLICT (tracking_code) DO NOTHING
+            RETURNING package_id, customer_id)
+        INSERT INTO change_log (package_id, customer_id, type, at)
+        SELECT package_id, customer_id, 'PackageAnnounced', clock_timestamp() FROM added;
+        COMMIT;
+    END LOOP;
+END $$
+"""
+
+CODE = "translate(lpad(to_hex(x'80000000'::bigint + {round} * 65536 + number), 8, '2'), '01abcdef', 'GHABCDEF')"
+
+
+async def batch_by_log(bench: Bench) -> Findings:
+    """Take in one change at a time, on each log in turn."""
+    logs = {
+        "10,000 rows in a year": (0, YEAR),
+        "10,000,000 rows in a year": (LONG, YEAR),
+        "10,000,000 rows in ten years": (LONG, DECADE),
+    }
+    async with AsyncExitStack() as stack:
+        variants = {}
+        for name, (rows, months) in logs.items():
+            settings = await stack.enter_async_context(bench.open())
+            await _lengthen(settings, rows * bench.packages // SMALL_SHOP, months, bench.report, name)
+            writer = await stack.enter_async_context(await connect(settings.postgres_dsn, "bench"))
+            projector = await stack.enter_async_context(await open_projector(settings.postgres_dsn))
+            variants[name] = partial(_one_at_a_time, writer, projector, bench.seconds, bench.packages)
+            await variants[name]()
+        measured = await in_turn(variants, bench.rounds, bench.report)
+    short, long, split = measured.values()
+    return Findings(
+        figures=[
+            _ratio("10,000,000 rows over 10,000", long, short, at_most=1.25),
+            _ratio("120 months over 12, at 10,000,000 rows", split, long),
+            *(
+                Figure(name=f"a batch at {name}", value=statistics.median(values), unit="ms", rounds=values)
+                for name, values in measured.items()
+            ),
+        ],
+        plots=[_rounds("A batch of one change", "ms", measured)],
+    )
+
+
+def _ratio(name: str, over: list[float], under: list[float], at_most: float | None = None) -> Figure:
+    ratios = [one / other for one, other in zip(over, under, strict=True)]
+    return Figure(name=name, value=statistics.median(ratios), unit="times", rounds=ratios, at_most=at_most)
+
+
+def _rounds(title: str, unit: str, measured: Mapping[str, list[float]]) -> Plot:
+    series = [by_round(name, values) for name, values in measured.items()]
+    return Plot(title=title, x_label="round", y_label=unit, series=series, style="dots")
+
+
+async def _lengthen(settings: Settings, rows: int, months: int, report: Report, name: str) -> None:
+    """Give the log its months, and rows spread over them."""
+    this = datetime.now(UTC)
+    spans = [(month_before(this, ago), month_before(this, ago - 1)) for ago in range(months, 0, -1)]
+    filled = 0
+
+    async def fill(conn: Connection, lane: int) -> None:
+        nonlocal filled
+        row = await (await conn.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 4")).fetchone()
+        for first, last in spans[lane::WRITERS]:
+            values: dict[str, Any] = {"first": first, "next": last, "count": rows // months, "before": row and row[0]}
+            await conn.execute(FILL, values)
+            filled += rows // months
+            report(f"a log of {name}", filled, rows)
+
+    async with AsyncExitStack() as stack:
+        dsn = settings.postgres_dsn
+        writers = [await stack.enter_async_context(await connect(dsn, "bench")) for _ in range(WRITERS)]
+        for first, _ in spans:
+            await writers[0].execute(ADD_MONTH, {"month": date(first.year, first.month, 1)})
+        if rows:
+            async with asyncio.TaskGroup() as group:
+                for lane, writer in enumerate(writers):
+                    group.create_task(fill(writer, lane))
+        await writers[0].execute("VACUUM (ANALYZE) change_log")
+        await writers[0].execute("CHECKPOINT")
+
+
+def month_before(now: datetime, months: int) -> datetime:
+    """Give the first instant of the month that was so many months ago (UTC)."""
+    year, month = divmod(now.year * 12 + now.month - 1 - months, 12)
+    return datetime(year, month + 1, 1, tzinfo=UTC)
+
+
+async def _one_at_a_time(writer: Connection, projector: Connection, seconds: float, packages: int) -> float:
+    """Give the median milliseconds of a batch of one change."""
+    took: list[float] = []
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        await writer.execute(CHANGE_ONE, {"offset": 7919 * len(took) % packages})
+        started = time.perf_counter()
+        await project_batch(projector, system_clock)
+        took.append((time.perf_counter() - started) * 1000)
+    return statistics.median(took)
+
+
+async def changes_a_second(bench: Bench) -> Findings:
+    """Let changes of one kind wait, and take them all in, by each batch size in turn."""
+    async with bench.open() as settings, AsyncExitStack() as stack:
+        writer = await stack.enter_async_context(await connect(settings.postgres_dsn, "bench"))
+        projector = await stack.enter_async_context(await open_projector(settings.postgres_dsn))
+        keeper = EpochKeeper(await stack.enter_async_context(make_redis(settings)))
+        await keeper.begin()
+        statements = {"updates": UPDATE_EACH, "new parcels": ANNOUNCE_EACH}
+        changes = min(CHANGES, bench.packages)
+        done = 0
+
+        async def rate(statement: str, size: int) -> float:
+            nonlocal done
+            done += 1
+            code = CODE.format(round=done)
+            await writer.execute(statement.format(count=changes, round=done, code=code).encode())
+            waiting = (await measure(writer, system_clock())).lag
+            await writer.execute("CHECKPOINT")
+            started = time.perf_counter()
+            await project_pending(projector, keeper, largest=size)
+            return waiting / (time.perf_counter() - started)
+
+        variants = {
+            f"{kind}, batches of {size:,}": partial(rate, statement, size)
+            for kind, statement in statements.items()
+            for size in SIZES
+        }
+        measured = await in_turn(variants, bench.rounds, bench.report)
+    return Findings(
+        figures=[
+            Figure(name=name, value=statistics.median(rates), unit="/s", rounds=rates, at_least=_bar(name))
+            for name, rates in measured.items()
+        ],
+        plots=[_rounds("Changes taken in", "changes a second", measured)],
+    )
+
+
+def _bar(name: str) -> float | None:
+    """Hold the projector's own batch size against the bar; the smaller ones are there to compare."""
+    return 20_000 if name.endswith(f"{max(SIZES):,}") else None
+
+
+MEASUREMENTS = (
+    Measurement(
+        "batch-by-log",
+        "A batch on a long log",
+        "The projector takes in one change at a time, with a log of about 10,000 rows in 12 monthly partitions, of"
+        " 10,000,000 rows in as many, and of 10,000,000 rows in 120.",
+        batch_by_log,
+        packages=SMALL_SHOP,
+        seconds=3,
+    ),
+    Measurement(
+        "changes",
+        "Changes that the projector takes in",
+        "10,000 changes wait, each in a transaction of its own: corrections of parcels spread over the shop, and new"
+        " parcels. The time is from reading the log to the last announcement.",
+        changes_a_second,
+    ),
+)

@@ -1,0 +1,113 @@
+"""What it would cost to wake the projector from within the write transaction."""
+
+import asyncio
+import re
+import statistics
+from functools import partial
+from pathlib import Path
+
+from bench.measurement import Measurement, in_turn
+from bench.results import Figure, Findings, Plot, by_round
+from bench.shops import Bench
+from db.change_log import CHANNEL
+from db.embedded import program
+from db.pools import connect
+from infra.errors import ConfigurationError
+from infra.settings import Settings
+
+CLIENTS = 8
+
+NUMBER_PACKAGES = """
+CREATE TABLE numbered (number integer PRIMARY KEY, package_id uuid NOT NULL);
+INSERT INTO numbered SELECT row_number() OVER (), package_id FROM packages;
+ANALYZE numbered
+"""
+
+# What a command comes to: a row changed and its log row, in one transaction.
+COMMAND = r"""
+\set number random(1, {packages})
+BEGIN;
+WITH changed AS (
+    UPDATE packages SET observations = 'visto ' || :number, version = version + 1
+    WHERE package_id = (SELECT package_id FROM numbered WHERE number = :number)
+    RETURNING package_id, version)
+INSERT INTO change_log (package_id, type, version, data, at)
+SELECT package_id, 'PackageCorrected', version, '{{"after": {{"observations": "visto"}}}}', now() FROM changed;
+{notify}
+COMMIT;
+"""
+
+VARIANTS = {"without NOTIFY": "", "with NOTIFY": f"SELECT pg_notify('{CHANNEL}', '');"}
+
+
+async def notify_in_transaction(bench: Bench) -> Findings:
+    """Count the commits of both kinds in turn, with somebody listening."""
+    async with bench.open() as settings:
+        async with await connect(settings.postgres_dsn, "bench") as conn:
+            await conn.execute(NUMBER_PACKAGES.encode())
+        scripts = {name: settings.data_dir / f"{name.replace(' ', '-')}.sql" for name in VARIANTS}
+        for name, script in scripts.items():
+            text = COMMAND.format(packages=bench.packages, notify=VARIANTS[name])
+            await asyncio.to_thread(script.write_text, text)
+        variants = {name: partial(_rate, settings, script, bench.seconds) for name, script in scripts.items()}
+        listening = asyncio.create_task(_listen(settings))
+        rates = await in_turn(variants, bench.rounds, bench.report)
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+    without, within = rates.values()
+    ratios = [one / other for one, other in zip(without, within, strict=True)]
+    return Findings(
+        figures=[
+            Figure(
+                name="commits without, over with NOTIFY", value=statistics.median(ratios), unit="times", rounds=ratios
+            ),
+            *(
+                Figure(name=f"commits {name}", value=statistics.median(values), unit="/s", rounds=values)
+                for name, values in rates.items()
+            ),
+        ],
+        plots=[
+            Plot(
+                title=f"Commits of {CLIENTS} clients",
+                x_label="round",
+                y_label="commits a second",
+                series=[by_round(name, values) for name, values in rates.items()],
+                style="dots",
+            )
+        ],
+    )
+
+
+async def _rate(settings: Settings, script: Path, seconds: float) -> float:
+    arguments = ["-n", "-c", str(CLIENTS), "-j", "2", "-M", "prepared", "-T", str(max(1, round(seconds))), "-f"]
+    process = await asyncio.create_subprocess_exec(
+        program("pgbench"),
+        *arguments,
+        script,
+        settings.postgres_dsn,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output = (await process.communicate())[0].decode()
+    found = re.search(r"^tps = ([0-9.]+)", output, re.MULTILINE)
+    if process.returncode or found is None:
+        raise ConfigurationError(f"pgbench failed: {output.strip()}")
+    return float(found[1])
+
+
+async def _listen(settings: Settings) -> None:
+    async with await connect(settings.postgres_dsn, "bench") as conn:
+        await conn.execute(f"LISTEN {CHANNEL}".encode())
+        async for _ in conn.notifies():
+            pass
+
+
+MEASUREMENTS = (
+    Measurement(
+        "notify",
+        "NOTIFY inside the write transaction",
+        "8 clients change a package and write its log row, by pgbench, with and without NOTIFY in the same transaction,"
+        " in turn; one connection listens all the time. The service signals after the commit instead.",
+        notify_in_transaction,
+    ),
+)

@@ -1,0 +1,113 @@
+"""The service's processes, run as they are shipped, each with its words in a file of its own."""
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from db.leadership import IS_LED
+from db.pools import connect
+from infra import cli
+from infra.children import STOPPED_WITHIN, bound_to_parent
+from infra.errors import ConfigurationError
+from infra.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+
+READY_WITHIN = 60.0
+
+Process = asyncio.subprocess.Process
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Give a process these settings and no others."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PAQUETERIA_")}
+    given = settings.model_dump(exclude_defaults=True)
+    return inherited | {f"PAQUETERIA_{name.upper()}": str(value) for name, value in given.items()}
+
+
+def free_port() -> int:
+    """Find a port on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+async def start(settings: Settings, *arguments: str) -> Process:
+    """Start a program of ours; it ends with this process."""
+    name = "-".join(argument for argument in arguments if argument.isalpha())
+    with (settings.data_dir / f"{name}.log").open("ab") as log:
+        return await asyncio.create_subprocess_exec(
+            *bound_to_parent([sys.executable, *arguments], "TERM"),
+            env=environment(settings),
+            cwd=ROOT,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+async def stop(process: Process) -> None:
+    """End a program, and wait for that."""
+    if process.returncode is None:
+        process.terminate()
+    try:
+        async with asyncio.timeout(STOPPED_WITHIN):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+async def wait_until(condition: Callable[[], Awaitable[bool]], pause: float = 0.05) -> None:
+    """Return once it is so; what takes longer than READY_WITHIN is a ConfigurationError."""
+    deadline = time.monotonic() + READY_WITHIN
+    while not await condition():
+        if time.monotonic() > deadline:
+            raise ConfigurationError("A process of the benchmark did not get ready: see its log")
+        await asyncio.sleep(pause)
+
+
+@contextlib.asynccontextmanager
+async def serving(settings: Settings, application: str) -> AsyncIterator[Settings]:
+    """Serve one of the applications by one worker while the block lasts; gives the settings that tell its port."""
+    served = settings.model_copy(update={"port": free_port()})
+    process = await start(served, "manage.py", "serve", application)
+    try:
+        await wait_until(lambda: asyncio.to_thread(cli.is_ready, served))
+        yield served
+    finally:
+        await stop(process)
+
+
+@dataclass(frozen=True, slots=True)
+class Projector:
+    """A projector at work, and where its metrics are once it has ended."""
+
+    process: Process
+    metrics: Path
+
+
+@contextlib.asynccontextmanager
+async def projecting(settings: Settings) -> AsyncIterator[Projector]:
+    """Run the projector and its schedule while the block lasts, from when it leads."""
+    metrics = settings.data_dir / "projector.prom"
+    process = await start(settings, "-m", "bench.projector", str(metrics))
+    try:
+        await wait_until(lambda: is_led(settings))
+        yield Projector(process, metrics)
+    finally:
+        await stop(process)
+
+
+async def is_led(settings: Settings) -> bool:
+    """Tell whether somebody projects."""
+    async with await connect(settings.postgres_dsn, "bench") as conn:
+        row = await (await conn.execute(f"SELECT {IS_LED}".encode())).fetchone()
+    return bool(row and row[0])

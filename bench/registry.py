@@ -1,0 +1,16 @@
+"""All measurements there are, one file a theme."""
+
+from bench import batches, leadership, notify, rebuilds, refreshes, visibility
+from bench.measurement import Measurement
+from infra.errors import ConfigurationError
+
+THEMES = (visibility, notify, batches, rebuilds, refreshes, leadership)
+
+ALL: dict[str, Measurement] = {each.name: each for theme in THEMES for each in theme.MEASUREMENTS}
+
+
+def chosen(names: list[str]) -> list[Measurement]:
+    """Find measurements by name, all of them where none is named. Raises ConfigurationError."""
+    if unknown := [name for name in names if name not in ALL]:
+        raise ConfigurationError(f"There is no measurement {', '.join(unknown)}: there are {', '.join(ALL)}")
+    return [ALL[name] for name in names or ALL]
