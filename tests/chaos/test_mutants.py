@@ -171,7 +171,7 @@ async def test_as_it_is(stage: Stage, scenario: Scenario) -> None:
 @pytest.mark.parametrize("mutate", MUTANTS, ids=lambda mutate: mutate.__name__)
 async def test_broken(stage: Stage, monkeypatch: pytest.MonkeyPatch, mutate: Mutation) -> None:
     """With the one guard broken, its scenario fails, and for its own reason."""
-    stage.patience = 4.0  # what would never happen
+    stage.hope = 4.0
     mutate(monkeypatch)
     scenario, reason = MUTANTS[mutate]
     with pytest.raises(AssertionError, match=reason):
@@ -180,7 +180,7 @@ async def test_broken(stage: Stage, monkeypatch: pytest.MonkeyPatch, mutate: Mut
 
 async def test_a_cursor_loses_some_under_many_writers(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """What one slow commit shows by design, sixteen writers with random commits show by chance."""
-    stage.patience = 8.0
+    stage.hope = 4.0
     position_cursor(monkeypatch)
     with pytest.raises(AssertionError, match="not all was counted"):
         await scenarios.many_writers(1600, 0.5)(stage)

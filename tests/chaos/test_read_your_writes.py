@@ -13,6 +13,7 @@ from db.consistency import HEADER, Token, TokenSigner
 from tests.chaos.clerks import Answer, Clerk, Parcel
 from tests.chaos.conftest import Rounds
 from tests.chaos.house import House
+from tests.test_manage import wait_until
 
 pytestmark = [pytest.mark.chaos, pytest.mark.xdist_group("chaos")]
 
@@ -84,6 +85,7 @@ def test_a_token_that_cannot_be_met(house: House) -> None:
     token = client.clerk.receive(parcel).headers[HEADER.lower()]
     client.read(parcel, token)
     address = f"/packages?customer_id={parcel.customer_id}"
+    wait_until(lambda: len(projectors(house)) == house.candidates() == 2)
     stopped = projectors(house)
     for process in stopped:
         process.suspend()
