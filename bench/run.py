@@ -21,6 +21,10 @@ TRIED = ROOT / ".data" / "performance"
 """Where figures go that aren't from a full-size run: they say nothing of the bars."""
 
 
+BUSY = 10.0
+"""Percent: a machine that others use more than this before a measurement gives no figures worth keeping."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sizes:
     """What is asked for instead of each measurement's full size."""
@@ -47,6 +51,12 @@ async def run(names: list[str], sizes: Sizes, output: Path | None = None, kept: 
             report.write(folder, result)
             results.append(result)
     cli.console.print(_table(results))
+    for result in results:
+        if result.machine.busy_before > BUSY:
+            share = f"{result.machine.busy_before:.0f} %"
+            cli.console.print(
+                f"[red]{result.name}: the machine was {share} busy with something else; measure it again[/]"
+            )
     cli.console.print(f"Written into {folder}")
 
 
