@@ -1,0 +1,63 @@
+"""A key whose rows can't be derived is put aside with the reason, so that it holds up no other."""
+
+import uuid
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Literal
+
+import psycopg
+
+from db.pools import Connection
+
+Kind = Literal["package", "customer"]
+
+POISON = ("21", "22", "23", "54", "P0")
+"""Classes of SQLSTATE that speak of the data: trying again changes nothing, as it would after a lost connection."""
+
+# Parked since the first time, for the last reason.
+PARK = """
+INSERT INTO parked_changes (kind, key, xid, reason, at)
+SELECT %(kind)s, key, %(xid)s::text::xid8, reason, %(at)s
+FROM unnest(%(keys)s::uuid[], %(reasons)s::text[]) AS parked (key, reason)
+ON CONFLICT (kind, key, xid) DO UPDATE SET reason = excluded.reason
+"""
+
+UNPARK = "DELETE FROM parked_changes WHERE kind = %(kind)s AND key = ANY(%(keys)s)"
+
+
+def is_poison(error: psycopg.Error) -> bool:
+    """Tell whether the data is at fault, and not the connection, a lock or the server."""
+    return (error.sqlstate or "")[:2] in POISON
+
+
+def reason_of(error: psycopg.Error) -> str:
+    """Give the first line of what the database said."""
+    return str(error).strip().partition("\n")[0]
+
+
+async def park(conn: Connection, kind: Kind, reasons: Mapping[uuid.UUID, str], xid: int, at: datetime) -> None:
+    """Put these keys aside, each for its reason, as named by transaction `xid` (0: by none that is known)."""
+    values = {"kind": kind, "keys": list(reasons), "reasons": list(reasons.values()), "xid": str(xid), "at": at}
+    await conn.execute(PARK, values)
+
+
+async def unpark(conn: Connection, kind: Kind, keys: Collection[uuid.UUID]) -> None:
+    """Forget that these keys were put aside: their rows are derived."""
+    await conn.execute(UNPARK, {"kind": kind, "keys": list(keys)})
+
+
+async def derive_healthy(
+    conn: Connection, keys: Sequence[uuid.UUID], derive: Callable[[Sequence[uuid.UUID]], Awaitable[object]]
+) -> dict[uuid.UUID, str]:
+    """Call `derive` with all keys but those that fail, found by halving in savepoints; give these with the reasons."""
+    try:
+        async with conn.transaction():
+            await derive(keys)
+    except psycopg.Error as error:
+        if not is_poison(error):
+            raise
+        if len(keys) == 1:
+            return {keys[0]: reason_of(error)}
+        half = len(keys) // 2
+        return await derive_healthy(conn, keys[:half], derive) | await derive_healthy(conn, keys[half:], derive)
+    return {}
