@@ -14,6 +14,9 @@ Kind = Literal["package", "customer"]
 POISON = ("21", "22", "23", "54", "P0")
 """Classes of SQLSTATE that speak of the data: trying again changes nothing, as it would after a lost connection."""
 
+MOST_FOUND = 1000
+"""Poison keys at a time; where there are more, it is the source that is wrong, and nothing is put aside."""
+
 # Parked since the first time, for the last reason.
 PARK = """
 INSERT INTO parked_changes (kind, key, xid, reason, at)
@@ -50,14 +53,18 @@ async def derive_healthy(
     conn: Connection, keys: Sequence[uuid.UUID], derive: Callable[[Sequence[uuid.UUID]], Awaitable[object]]
 ) -> dict[uuid.UUID, str]:
     """Call `derive` with all keys but those that fail, found by halving in savepoints; give these with the reasons."""
-    try:
-        async with conn.transaction():
-            await derive(keys)
-    except psycopg.Error as error:
-        if not is_poison(error):
-            raise
-        if len(keys) == 1:
-            return {keys[0]: reason_of(error)}
-        half = len(keys) // 2
-        return await derive_healthy(conn, keys[:half], derive) | await derive_healthy(conn, keys[half:], derive)
-    return {}
+    found: dict[uuid.UUID, str] = {}
+    waiting = [keys]
+    while waiting:
+        part = waiting.pop()
+        try:
+            async with conn.transaction():
+                await derive(part)
+        except psycopg.Error as error:
+            if not is_poison(error) or len(found) >= MOST_FOUND:
+                raise
+            if len(part) == 1:
+                found[part[0]] = reason_of(error)
+            else:
+                waiting += [part[len(part) // 2 :], part[: len(part) // 2]]
+    return found

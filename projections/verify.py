@@ -229,7 +229,7 @@ async def _repair(conn: Connection, found: list[Difference], clock: Clock) -> in
     await conn.execute("UPDATE package_counts SET count = count + %s", (len(found),))
     await derive(conn, dirty["package_id"], dirty["customer_id"])
     await conn.execute(sql.SQL(RECOUNT).format(listing=sql.Identifier("package_listing")))
-    row = await (await conn.execute(NEXT_BATCH, {"is_whole": False, "now": clock()})).fetchone()
+    row = await (await conn.execute(NEXT_BATCH, {"now": clock()})).fetchone()
     batch = int(row[0]) if row else 0
     await conn.execute("UPDATE page_generations SET batch = %(batch)s", {"batch": batch})
     return batch

@@ -39,7 +39,7 @@ async def test_a_rebuild_mends_what_was_changed_by_hand(
     assert_equal_sides(shop)
     assert shop.value("SELECT count(*) FROM package_search") == 3
     assert shop.all(STRUCTURE) == structure
-    assert steps[0] == ("filling package_listing", 0, 1)
+    assert ("filling package_listing", 1, 1) in steps
     assert steps[-1] == ("catching up", 1, 1)
 
 
