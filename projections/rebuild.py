@@ -9,8 +9,7 @@ everything, a read model whose index is dear is compared first, and mended where
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Sequence
 from datetime import datetime
 
 import psycopg
@@ -26,15 +25,13 @@ from infra.clock import Clock, system_clock
 from infra.errors import ConfigurationError
 from infra.settings import Settings
 from projections import shadows
+from projections.lanes import Lanes, Report, Step, first_of, within
 from projections.parking import Kind, park
 from projections.projector import PACKAGES_OF_CUSTOMERS, open_snapshots
 from projections.shadows import FEW_DIFFERENCES, READ_MODELS, Part, ReadModel, Shadow
 from projections.snapshot import Snapshot
 
 log = logs.get("rebuild")
-
-Report = Callable[[str, int, int], None]
-"""Takes what is being done, how much of it is done, and how much there is."""
 
 SWAP_WITHIN = 180.0
 """Seconds of tries, for whoever reads long: an export, a dump."""
@@ -47,19 +44,6 @@ SWAP_PAUSE = 0.3
 
 VACUUM_PATIENCE = "SET LOCAL lock_timeout = '5s'"
 """An automatic vacuum or analyze gives way to whoever has waited for a second; readers and writers go on meanwhile."""
-
-Step = Callable[[Connection], Coroutine[None, None, object]]
-"""A piece of work for one lane."""
-
-LANES = 2
-"""Connections that fill and index side by side."""
-
-# The sources group before they join, and of a group's number the planner has no idea: for a part, looking up is wrong.
-LANE = """
-SELECT set_config('work_mem', '128MB', false), set_config('maintenance_work_mem', '256MB', false),
-       set_config('enable_nestloop', 'off', false), set_config('max_parallel_workers_per_gather', '0', false),
-       set_config('max_parallel_maintenance_workers', '0', false)
-"""
 
 FEW_CHANGES = 200
 """Log rows: what the swap may still have to take in, while readers wait for it."""
@@ -153,57 +137,12 @@ def _chosen(name: str | None) -> Sequence[ReadModel]:
     return chosen
 
 
-class Lanes:
-    """Connections that work side by side; whoever asks first is served first."""
-
-    def __init__(self, report: Report) -> None:
-        self._free: asyncio.Queue[Connection] = asyncio.Queue()
-        self._report = report
-
-    @classmethod
-    @asynccontextmanager
-    async def open(cls, dsn: str, report: Report) -> AsyncIterator["Lanes"]:
-        """Open the connections."""
-        lanes = cls(report)
-        async with AsyncExitStack() as stack:
-            for _ in range(LANES):
-                conn = await stack.enter_async_context(await open_snapshots(dsn, "rebuild"))
-                await conn.execute(LANE)
-                lanes._free.put_nowait(conn)
-            yield lanes
-
-    @asynccontextmanager
-    async def one(self) -> AsyncIterator[Connection]:
-        """Wait for a lane, and have it to oneself."""
-        conn = await self._free.get()
-        try:
-            yield conn
-        finally:
-            self._free.put_nowait(conn)
-
-    async def run(self, what: str, work: Sequence[Step]) -> None:
-        """Do all of it, on whichever lane is free."""
-        done = 0
-        self._report(what, done, len(work))
-
-        async def step(task: Step) -> None:
-            nonlocal done
-            async with self.one() as conn:
-                await task(conn)
-            done += 1
-            self._report(what, done, len(work))
-
-        async with asyncio.TaskGroup() as group:
-            for task in work:
-                group.create_task(step(task))
-
-
 async def _build(
     settings: Settings, conn: Connection, made: Sequence[Shadow], report: Report, *, is_whole: bool
 ) -> str:
     """Make the shadows from one snapshot, and tell which snapshot."""
     try:
-        async with Lanes.open(settings.postgres_dsn, report) as lanes:
+        async with Lanes.open(settings.postgres_dsn, "rebuild", report) as lanes:
             async with conn.transaction():
                 await conn.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
                 row = await (await conn.execute("SELECT pg_current_snapshot()::text, pg_export_snapshot()")).fetchone()
@@ -217,13 +156,8 @@ async def _build(
                     if shadow.mends is None:
                         group.create_task(_index(lanes, shadow))
     except* (psycopg.Error, OSError, ConfigurationError) as failures:
-        raise _first(failures) from None
+        raise first_of(failures) from None
     return str(snapshot)
-
-
-def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
-    failure = failures.exceptions[0]
-    return _first(failure) if isinstance(failure, BaseExceptionGroup) else failure
 
 
 async def _fill(lanes: Lanes, shadow: Shadow, exported: str, *, may_stay: bool) -> None:
@@ -234,12 +168,7 @@ async def _fill(lanes: Lanes, shadow: Shadow, exported: str, *, may_stay: bool) 
         await shadows.create(conn, shadow)
 
     def step(part: Part) -> Step:
-        async def run(conn: Connection) -> None:
-            async with conn.transaction():
-                await conn.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(exported)))
-                await shadows.fill(conn, shadow, part)
-
-        return run
+        return within(exported, lambda conn: shadows.fill(conn, shadow, part))
 
     await lanes.run(f"filling {shadow.model.name}", [step(part) for part in shadow.parts])
 
@@ -251,15 +180,12 @@ async def _is_nearly_right(lanes: Lanes, shadow: Shadow, exported: str) -> bool:
     def step(part: Part) -> Step:
         async def run(conn: Connection) -> None:
             nonlocal is_right
-            if not is_right:
-                return
-            async with conn.transaction():
-                await conn.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(exported)))
+            if is_right:
                 differing = await shadows.differing(conn, shadow, part)
-            found.update(differing or ())
-            is_right = differing is not None and len(found) <= FEW_DIFFERENCES
+                found.update(differing or ())
+                is_right = differing is not None and len(found) <= FEW_DIFFERENCES
 
-        return run
+        return within(exported, run)
 
     await lanes.run(f"comparing {shadow.model.name}", [step(part) for part in shadow.parts])
     if is_right:
