@@ -50,6 +50,8 @@ FEW_CHANGES = 200
 
 ONE_AT_A_TIME = "SELECT pg_try_advisory_lock(hashtextextended('paqueteria.rebuild', 0))"
 
+HOLD_CHECKPOINT = "LOCK TABLE projection_checkpoint IN EXCLUSIVE MODE"
+
 CHANGED_SINCE = """
 SELECT package_id, customer_id FROM change_log
 WHERE xid >= pg_snapshot_xmin(%(snapshot)s::pg_snapshot) AND xid < pg_snapshot_xmax(pg_current_snapshot())
@@ -216,7 +218,7 @@ async def _catch_up_and_swap(
         changes = FEW_CHANGES + 1
         while changes > FEW_CHANGES:
             async with conn.transaction():
-                snapshot, changes = await _catch_up(conn, made, snapshot)
+                snapshot, changes = await catch_up(conn, made, snapshot)
         try:
             async with conn.transaction():
                 return await _swap(conn, made, snapshot, now, is_whole=is_whole)
@@ -226,7 +228,8 @@ async def _catch_up_and_swap(
     raise ConfigurationError("Readers never let go of the read models long enough to swap them; nothing has changed")
 
 
-async def _catch_up(conn: Connection, made: Sequence[Shadow], snapshot: str) -> tuple[str, int]:
+async def catch_up(conn: Connection, made: Sequence[Shadow], snapshot: str) -> tuple[str, int]:
+    """Take in what `snapshot` doesn't show; gives the snapshot that it was read in, and how many changes there were."""
     row = await (await conn.execute("SELECT pg_current_snapshot()::text")).fetchone()
     changes = await (await conn.execute(CHANGED_SINCE, {"snapshot": snapshot})).fetchall()
     whole = [customer_id for package_id, customer_id in changes if package_id is None and customer_id is not None]
@@ -250,8 +253,8 @@ async def _swap(conn: Connection, made: Sequence[Shadow], snapshot: str, now: da
     for shadow in replacing:
         await conn.execute(shadow.say("LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE"))
     # Locked before the transaction's snapshot is taken: from here on nobody projects, and all that was is visible.
-    await conn.execute("LOCK TABLE projection_checkpoint IN EXCLUSIVE MODE")
-    await _catch_up(conn, made, snapshot)
+    await conn.execute(HOLD_CHECKPOINT)
+    await catch_up(conn, made, snapshot)
     for shadow in made:
         if shadow.mends:
             await shadows.mend(conn, shadow)

@@ -151,10 +151,10 @@ async def derive(conn: Connection, shadow: Shadow, keys: Sequence[uuid.UUID], in
     """Derive the rows of these keys again; those that can't be derived are left out and noted."""
 
     async def put(part: Sequence[uuid.UUID]) -> None:
-        await conn.execute(shadow.say(f"DELETE FROM {into} WHERE {{which}}"), {"keys": part}, prepare=False)
         await conn.execute(shadow.say(FILL.replace("{shadow}", into)), {"keys": part}, prepare=False)
 
     await conn.execute("SET LOCAL enable_nestloop = on")
+    await conn.execute(shadow.say(f"DELETE FROM {into} WHERE {{which}}"), {"keys": keys}, prepare=False)
     for key in keys:
         shadow.poison.pop(key, None)
     shadow.poison |= await derive_healthy(conn, keys, put)
