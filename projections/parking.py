@@ -27,6 +27,25 @@ ON CONFLICT (kind, key, xid) DO UPDATE SET reason = excluded.reason
 
 UNPARK = "DELETE FROM parked_changes WHERE kind = %(kind)s AND key = ANY(%(keys)s)"
 
+# The newest change of this life that named the key; a customer's are found by the log's indexes, as their own or their
+# packages'.
+NEWEST_CHANGE: dict[Kind, str] = {
+    "package": """
+SELECT coalesce((
+    SELECT xid::text::bigint FROM change_log
+    WHERE package_id = %(key)s AND life = (SELECT life FROM projection_checkpoint WHERE name = 'listing')
+    ORDER BY position DESC LIMIT 1), 0)
+""",
+    "customer": """
+SELECT coalesce(max(xid::text::bigint), 0) FROM (
+    SELECT xid, life FROM change_log WHERE customer_id = %(key)s AND package_id IS NULL
+    UNION ALL
+    SELECT g.xid, g.life FROM packages AS p JOIN change_log AS g ON g.package_id = p.package_id
+    WHERE p.customer_id = %(key)s AND g.customer_id = %(key)s) AS named
+WHERE life = (SELECT life FROM projection_checkpoint WHERE name = 'listing')
+""",
+}
+
 
 def is_poison(error: psycopg.Error) -> bool:
     """Tell whether the data is at fault, and not the connection, a lock or the server."""
@@ -42,6 +61,12 @@ async def park(conn: Connection, kind: Kind, reasons: Mapping[uuid.UUID, str], x
     """Put these keys aside, each for its reason, as named by transaction `xid` (0: by none that is known)."""
     values = {"kind": kind, "keys": list(reasons), "reasons": list(reasons.values()), "xid": str(xid), "at": at}
     await conn.execute(PARK, values)
+
+
+async def newest_change(conn: Connection, kind: Kind, key: uuid.UUID) -> int:
+    """Give the transaction that named the key last, which stands for all of it that isn't shown; 0 if none did."""
+    row = await (await conn.execute(NEWEST_CHANGE[kind].encode(), {"key": key})).fetchone()
+    return int(row[0]) if row else 0
 
 
 async def unpark(conn: Connection, kind: Kind, keys: Collection[uuid.UUID]) -> None:

@@ -26,7 +26,7 @@ from infra.errors import ConfigurationError
 from infra.settings import Settings
 from projections import shadows
 from projections.lanes import Lanes, Report, Step, first_of, within
-from projections.parking import Kind, park
+from projections.parking import Kind, newest_change, park
 from projections.projector import PACKAGES_OF_CUSTOMERS, open_snapshots
 from projections.shadows import FEW_DIFFERENCES, READ_MODELS, Part, ReadModel, Shadow
 from projections.snapshot import Snapshot
@@ -70,15 +70,6 @@ WHEN NOT MATCHED BY SOURCE THEN UPDATE SET count = 0
 
 # Every page may have changed.
 NEXT_BATCH = "UPDATE projection_checkpoint SET batch = batch + 1, at = %(now)s WHERE name = 'listing' RETURNING batch"
-
-# Of a key that can't be derived, the newest change in this life stands for all that isn't shown.
-NEWEST_CHANGE = """
-SELECT coalesce((
-    SELECT xid::text::bigint FROM change_log
-    WHERE CASE %(kind)s WHEN 'package' THEN package_id ELSE customer_id END = %(key)s
-      AND life = (SELECT life FROM projection_checkpoint WHERE name = 'listing')
-    ORDER BY position DESC LIMIT 1), 0)
-"""
 
 PARKED_SINCE = "SELECT kind, key, min(at) FROM parked_changes GROUP BY kind, key"
 
@@ -282,8 +273,7 @@ async def _park(conn: Connection, made: Sequence[Shadow], now: datetime, *, is_w
         values = {"kinds": [kind for kind, _ in left_out], "keys": [key for _, key in left_out]}
         await conn.execute(FORGET_PARKED, values)
     for (kind, key), reason in left_out.items():
-        newest = await (await conn.execute(NEWEST_CHANGE, {"kind": kind, "key": key})).fetchone()
-        await park(conn, kind, {key: reason}, newest[0] if newest else 0, since.get((kind, key), now))
+        await park(conn, kind, {key: reason}, await newest_change(conn, kind, key), since.get((kind, key), now))
         log.warning("parked", kind=kind, key=str(key), reason=reason)
 
 

@@ -21,9 +21,9 @@ from infra import logs, metrics
 from infra.clock import Clock, system_clock
 from infra.settings import Settings
 from projections.lanes import Lanes, Step, within
-from projections.parking import Kind, derive_healthy, park, unpark
+from projections.parking import Kind, derive_healthy, newest_change, park, unpark
 from projections.projector import derive, open_snapshots
-from projections.rebuild import NEWEST_CHANGE, NEXT_BATCH, RECOUNT, discard_pages, rebuild
+from projections.rebuild import NEXT_BATCH, RECOUNT, discard_pages, rebuild
 from projections.snapshot import Snapshot
 
 log = logs.get("verify")
@@ -373,8 +373,7 @@ async def _derive(conn: Connection, kind: Kind, keys: list[uuid.UUID], clock: Cl
     poison = await derive_healthy(conn, keys, put)
     await unpark(conn, kind, set(keys) - set(poison))
     for key, reason in poison.items():
-        newest = await (await conn.execute(NEWEST_CHANGE, {"kind": kind, "key": key})).fetchone()
-        await park(conn, kind, {key: reason}, newest[0] if newest else 0, clock())
+        await park(conn, kind, {key: reason}, await newest_change(conn, kind, key), clock())
 
 
 async def _show_again(conn: Connection, before: set[int]) -> None:

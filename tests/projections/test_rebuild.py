@@ -249,6 +249,24 @@ async def test_a_poison_row_is_parked_and_the_rest_is_rebuilt(shop: Shop, settin
     assert_equal_sides(shop)
 
 
+async def test_a_poison_customer_is_parked(shop: Shop, settings: Settings, clock: Clock) -> None:
+    """By the change that named the customer last, be it of a package; the packages are in."""
+    shop.announce()
+    definition = shop.value("SELECT pg_get_viewdef('customer_listing_source'::regclass)").replace(
+        " version,", " version / (length(name) - 4) AS version,"
+    )
+    assert " / " in definition
+    shop.conn.execute(f"CREATE OR REPLACE VIEW customer_listing_source AS {definition}".encode())
+    shop.announce("José", "+573005555555")
+    key = shop.value("SELECT customer_id FROM customers WHERE name = 'José'")
+    await rebuild(settings, None, clock=clock)
+    newest = shop.value("SELECT max(xid::text::bigint)::text FROM change_log")
+    parked = shop.all("SELECT kind, key, xid::text, reason FROM parked_changes")
+    assert parked == [{"kind": "customer", "key": key, "xid": newest, "reason": "division by zero"}]
+    assert shop.value("SELECT count(*) FROM package_listing") == 2
+    assert shop.value("SELECT count(*) FROM customer_listing") == 1
+
+
 async def test_a_row_that_turns_poison_meanwhile_is_parked(
     shop: Shop, settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
