@@ -406,13 +406,16 @@ CREATE TABLE public.positions (
     CONSTRAINT positions_code_check CHECK (((length(code) >= 1) AND (length(code) <= 32)))
 );
 CREATE VIEW public.package_listing_source AS
- SELECT p.package_id,
+ SELECT m.package_id,
     p.version,
     p.tracking_code,
     p.guide_number,
     p.guide_key,
     p.other_codes,
-    public.code_keys(p.other_codes) AS other_code_keys,
+        CASE
+            WHEN (p.other_codes = '{}'::text[]) THEN '{}'::text[]
+            ELSE public.code_keys(p.other_codes)
+        END AS other_code_keys,
     p.status,
     s.code AS site,
     place.code AS "position",
@@ -433,29 +436,44 @@ CREATE VIEW public.package_listing_source AS
     t.daily_storage,
         CASE
             WHEN (p.status = 'RECEIVED'::text) THEN NULL::integer
-            ELSE COALESCE(charged.storage_days, 0)
+            ELSE m.storage_days
         END AS storage_days,
         CASE
             WHEN (p.status = 'RECEIVED'::text) THEN NULL::bigint
-            ELSE COALESCE(charged.storage_fee, (0)::bigint)
+            ELSE m.storage_fee
         END AS storage_fee,
         CASE
             WHEN (p.status = 'RECEIVED'::text) THEN NULL::bigint
-            ELSE (public.base_fee(p.package_type, t.base_fee_normal, t.base_fee_extra_sized) + COALESCE(charged.storage_fee, (0)::bigint))
+            ELSE (public.base_fee(p.package_type, t.base_fee_normal, t.base_fee_extra_sized) + m.storage_fee)
         END AS total,
-    COALESCE(paid.amount, (0)::bigint) AS paid
-   FROM ((((((public.packages p
+    m.paid
+   FROM (((((( SELECT money.package_id,
+            (sum(money.storage_days))::integer AS storage_days,
+            (sum(money.storage_fee))::bigint AS storage_fee,
+            (sum(money.paid))::bigint AS paid
+           FROM ( SELECT packages.package_id,
+                    0 AS storage_days,
+                    (0)::bigint AS storage_fee,
+                    (0)::bigint AS paid
+                   FROM public.packages
+                UNION ALL
+                 SELECT charges.package_id,
+                    charges.storage_days,
+                    charges.storage_fee,
+                    0
+                   FROM public.charges
+                UNION ALL
+                 SELECT payments.package_id,
+                    0,
+                    0,
+                    payments.amount
+                   FROM public.payments) money
+          GROUP BY money.package_id) m
+     JOIN public.packages p ON ((p.package_id = m.package_id)))
      JOIN public.customers c USING (customer_id))
      JOIN public.sites s USING (site_id))
      JOIN public.tariffs t USING (tariff_id))
-     LEFT JOIN public.positions place ON ((place.position_id = p.position_id)))
-     LEFT JOIN LATERAL ( SELECT (sum(charges.storage_days))::integer AS storage_days,
-            (sum(charges.storage_fee))::bigint AS storage_fee
-           FROM public.charges
-          WHERE (charges.package_id = p.package_id)) charged ON ((p.received_at IS NOT NULL)))
-     LEFT JOIN LATERAL ( SELECT (sum(payments.amount))::bigint AS amount
-           FROM public.payments
-          WHERE (payments.package_id = p.package_id)) paid ON ((p.received_at IS NOT NULL)));
+     LEFT JOIN public.positions place ON ((place.position_id = p.position_id)));
 CREATE TABLE public.package_photos (
     photo_id uuid DEFAULT uuidv7() NOT NULL,
     package_id uuid NOT NULL,
@@ -471,10 +489,11 @@ CREATE TABLE public.package_search (
     text text NOT NULL
 );
 CREATE VIEW public.package_search_source AS
- SELECT package_id,
-    announced_at,
-    (' '::text || public.searchable(concat_ws(' '::text, customer_name, NULLIF(recipient_name, customer_name), customer_phone, guide_number, NULLIF(guide_key, guide_number), tracking_code, (("left"(tracking_code, 4) || '-'::text) || "right"(tracking_code, 4)), NULLIF(array_to_string(other_codes, ' '::text), ''::text)))) AS text
-   FROM public.package_listing_source l;
+ SELECT p.package_id,
+    p.announced_at,
+    (' '::text || public.searchable(concat_ws(' '::text, c.name, NULLIF(p.recipient_name, c.name), c.phone, p.guide_number, NULLIF(p.guide_key, p.guide_number), p.tracking_code, (("left"(p.tracking_code, 4) || '-'::text) || "right"(p.tracking_code, 4)), NULLIF(array_to_string(p.other_codes, ' '::text), ''::text)))) AS text
+   FROM (public.packages p
+     JOIN public.customers c USING (customer_id));
 CREATE TABLE public.page_generations (
     scope text NOT NULL,
     batch bigint NOT NULL

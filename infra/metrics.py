@@ -50,3 +50,5 @@ JOBS = Counter(
     "Scheduled runs that failed, were missed or overlapped",
     ["job", "outcome"],
 )
+VERIFY_DIFFERENCES = Gauge("paqueteria_verify_differences", "Rows in which the read side was not what it should be")
+VERIFIED_AT = Gauge("paqueteria_verify_last_run_timestamp_seconds", "When both sides were last compared, in Unix time")

@@ -47,6 +47,7 @@ class Settings(BaseSettings):
     throttle_sign_in: str = "10/minute"
     cache_ttl: float = Field(default=30.0, gt=0, le=30)
     fees_refresh_seconds: float = Field(default=60.0, gt=0)
+    verify_seconds: float = Field(default=3600.0, gt=0)
     consistency_wait: float = Field(default=2.0, ge=0, le=30)
 
     @classmethod

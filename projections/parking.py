@@ -20,6 +20,9 @@ POISON = ("21", "22", "23", "54", "P0")
 LOOK_EVERY = 0.05
 """Seconds between looks whether a retry is done."""
 
+MOST_FOUND = 1000
+"""Poison keys at a time; where there are more, it is the source that is wrong, and nothing is put aside."""
+
 # Parked since the first time, for the last reason.
 PARK = """
 INSERT INTO parked_changes (kind, key, xid, reason, at)
@@ -57,6 +60,26 @@ class Parked:
     changes: int
 
 
+# The newest change of this life that named the key; a customer's are found by the log's indexes, as their own or their
+# packages'.
+NEWEST_CHANGE: dict[Kind, str] = {
+    "package": """
+SELECT coalesce((
+    SELECT xid::text::bigint FROM change_log
+    WHERE package_id = %(key)s AND life = (SELECT life FROM projection_checkpoint WHERE name = 'listing')
+    ORDER BY position DESC LIMIT 1), 0)
+""",
+    "customer": """
+SELECT coalesce(max(xid::text::bigint), 0) FROM (
+    SELECT xid, life FROM change_log WHERE customer_id = %(key)s AND package_id IS NULL
+    UNION ALL
+    SELECT g.xid, g.life FROM packages AS p JOIN change_log AS g ON g.package_id = p.package_id
+    WHERE p.customer_id = %(key)s AND g.customer_id = %(key)s) AS named
+WHERE life = (SELECT life FROM projection_checkpoint WHERE name = 'listing')
+""",
+}
+
+
 def is_poison(error: psycopg.Error) -> bool:
     """Tell whether the data is at fault, and not the connection, a lock or the server."""
     return (error.sqlstate or "")[:2] in POISON
@@ -73,6 +96,12 @@ async def park(conn: Connection, kind: Kind, reasons: Mapping[uuid.UUID, str], x
     await conn.execute(PARK, values)
 
 
+async def newest_change(conn: Connection, kind: Kind, key: uuid.UUID) -> int:
+    """Give the transaction that named the key last, which stands for all of it that isn't shown; 0 if none did."""
+    row = await (await conn.execute(NEWEST_CHANGE[kind].encode(), {"key": key})).fetchone()
+    return int(row[0]) if row else 0
+
+
 async def unpark(conn: Connection, kind: Kind, keys: Collection[uuid.UUID]) -> None:
     """Forget that these keys were put aside: their rows are derived."""
     await conn.execute(UNPARK, {"kind": kind, "keys": list(keys)})
@@ -82,17 +111,21 @@ async def derive_healthy(
     conn: Connection, keys: Sequence[uuid.UUID], derive: Callable[[Sequence[uuid.UUID]], Awaitable[object]]
 ) -> dict[uuid.UUID, str]:
     """Call `derive` with all keys but those that fail, found by halving in savepoints; give these with the reasons."""
-    try:
-        async with conn.transaction():
-            await derive(keys)
-    except psycopg.Error as error:
-        if not is_poison(error):
-            raise
-        if len(keys) == 1:
-            return {keys[0]: reason_of(error)}
-        half = len(keys) // 2
-        return await derive_healthy(conn, keys[:half], derive) | await derive_healthy(conn, keys[half:], derive)
-    return {}
+    found: dict[uuid.UUID, str] = {}
+    waiting = [keys]
+    while waiting:
+        part = waiting.pop()
+        try:
+            async with conn.transaction():
+                await derive(part)
+        except psycopg.Error as error:
+            if not is_poison(error) or len(found) >= MOST_FOUND:
+                raise
+            if len(part) == 1:
+                found[part[0]] = reason_of(error)
+            else:
+                waiting += [part[len(part) // 2 :], part[: len(part) // 2]]
+    return found
 
 
 async def list_parked(conn: Connection) -> list[Parked]:

@@ -25,6 +25,7 @@ from projections.incarnation import needs_rebuild, renew_if_restored
 from projections.projector import Fenced, open_projector, project_pending
 from projections.rebuild import rebuild
 from projections.refresh import refresh_views
+from projections.verify import scheduled_verify
 
 log = logs.get("projections")
 
@@ -40,6 +41,9 @@ LEAD_LEASE = "SET idle_session_timeout = '5s'"
 
 LEASE_PATIENCE = 4.0
 """Seconds without an answer on the lock's connection after which a leader takes the lead for lost."""
+
+LOOK_WHETHER_DUE = 60.0
+"""Seconds between looks whether a proof is due: a new leader doesn't make one that was made a moment ago."""
 
 REBUILD_EVERY = 2.0
 """Seconds between tries of a rebuild that a restore asks for; somebody else's may be running."""
@@ -125,12 +129,13 @@ async def _rebuild_if_restored(settings: Settings, clock: Clock) -> None:
 async def _keep_schedule(settings: Settings, clock: Clock, jobs: Sequence[Job]) -> None:
     refresh = Job("refresh_views", settings.fees_refresh_seconds, refresh_views)
     forget = Job("forget_batch_changes", 60, forget_batch_changes)
+    prove = Job("verify", min(settings.verify_seconds, LOOK_WHETHER_DUE), scheduled_verify(settings))
     months = Job("add_months", 86400, change_log.add_months)
     scheduler = AsyncIOScheduler(
         timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": 30}
     )
     scheduler.add_listener(_report, EVENT_JOB_ERROR | EVENT_JOB_MISSED | EVENT_JOB_MAX_INSTANCES)
-    for job in (refresh, forget, months, *jobs):  # at once: a new leader doesn't wait a whole interval
+    for job in (refresh, forget, prove, months, *jobs):  # at once: a new leader doesn't wait a whole interval
         scheduler.add_job(
             _run_job, "interval", (settings, clock, job), seconds=job.seconds, id=job.name, next_run_time=system_clock()
         )

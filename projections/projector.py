@@ -129,8 +129,8 @@ class Unfinished:
 
     @property
     def xids(self) -> frozenset[int]:
-        """Name them all."""
-        return self.in_parts | self.parked
+        """Name them all, but for 0, which stands for none that is known."""
+        return (self.in_parts | self.parked) - {0}
 
 
 async def project_batch(conn: Connection, clock: Clock, *, largest: int = LARGEST_BATCH) -> Batch:

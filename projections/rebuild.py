@@ -2,13 +2,14 @@
 
 A shadow table is filled from the source view in one snapshot, indexed, brought up to date from the log as the projector
 is, and swapped in by rename in one short transaction. Killed anywhere before that, the old table goes on serving, and
-the next rebuild begins with a new shadow.
+the next rebuild begins with a new shadow. Rows that can't be derived are parked and left out. In a rebuild of
+everything, a read model whose index is dear is compared first, and mended where hardly a row is wrong.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import uuid
+from collections.abc import Sequence
 from datetime import datetime
 
 import psycopg
@@ -23,13 +24,15 @@ from infra import logs
 from infra.clock import Clock, system_clock
 from infra.errors import ConfigurationError
 from infra.settings import Settings
+from projections import shadows
 from projections.changes import PACKAGES_OF_CUSTOMERS
+from projections.lanes import Lanes, Report, Step, first_of, within
+from projections.parking import Kind, newest_change, park
 from projections.projector import open_snapshots
+from projections.shadows import FEW_DIFFERENCES, READ_MODELS, Part, ReadModel, Shadow
+from projections.snapshot import Snapshot
 
 log = logs.get("rebuild")
-
-Report = Callable[[str, int, int], None]
-"""Takes what is being done, how much of it is done, and how much there is."""
 
 SWAP_WITHIN = 180.0
 """Seconds of tries, for whoever reads long: an export, a dump."""
@@ -43,62 +46,18 @@ SWAP_PAUSE = 0.3
 VACUUM_PATIENCE = "SET LOCAL lock_timeout = '5s'"
 """An automatic vacuum or analyze gives way to whoever has waited for a second; readers and writers go on meanwhile."""
 
-LANES = 2
-"""Read models that are filled and indexed at a time."""
-
-LANE_MEMORY = "SELECT set_config('work_mem', '128MB', false), set_config('maintenance_work_mem', '256MB', false)"
-
 FEW_CHANGES = 200
 """Log rows: what the swap may still have to take in, while readers wait for it."""
 
-
-@dataclass(frozen=True, slots=True)
-class ReadModel:
-    """A table that one view defines; `key` says which of a change's ids its rows are found by."""
-
-    name: str
-    key: str
-
-    @property
-    def source(self) -> sql.Identifier:
-        """The view."""
-        return sql.Identifier(f"{self.name}_source")
-
-    @property
-    def table(self) -> sql.Identifier:
-        """The table that serves."""
-        return sql.Identifier(self.name)
-
-    @property
-    def shadow(self) -> sql.Identifier:
-        """The table that is being filled."""
-        return sql.Identifier(f"{self.name}_shadow")
-
-
-READ_MODELS = (
-    ReadModel("package_listing", "package_id"),
-    ReadModel("package_search", "package_id"),
-    ReadModel("customer_listing", "customer_id"),
-    ReadModel("payment_listing", "package_id"),
-)
-
 ONE_AT_A_TIME = "SELECT pg_try_advisory_lock(hashtextextended('paqueteria.rebuild', 0))"
 
-INDEXES = """
-SELECT c.relname, pg_get_indexdef(i.indexrelid), i.indisprimary
-FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
-WHERE i.indrelid = %(table)s::regclass
-ORDER BY i.indisprimary DESC, c.relname
-"""
+HOLD_CHECKPOINT = "LOCK TABLE projection_checkpoint IN EXCLUSIVE MODE"
 
 CHANGED_SINCE = """
 SELECT package_id, customer_id FROM change_log
-WHERE xid >= pg_snapshot_xmin(%(snapshot)s::pg_snapshot) AND NOT pg_visible_in_snapshot(xid, %(snapshot)s::pg_snapshot)
-"""
-
-COLUMNS = """
-SELECT attname FROM pg_attribute
-WHERE attrelid = %(table)s::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum
+WHERE xid >= pg_snapshot_xmin(%(snapshot)s::pg_snapshot) AND xid < pg_snapshot_xmax(pg_current_snapshot())
+  AND NOT pg_visible_in_snapshot(xid, %(snapshot)s::pg_snapshot)
+  AND life = (SELECT life FROM projection_checkpoint WHERE name = 'listing')
 """
 
 RECOUNT = """
@@ -110,12 +69,28 @@ WHEN NOT MATCHED THEN INSERT (site, status, count) VALUES (t.site, t.status, t.c
 WHEN NOT MATCHED BY SOURCE THEN UPDATE SET count = 0
 """
 
-# Every page may have changed. The checkpoint's snapshot moves only if nothing is left that still stands behind it.
-NEXT_BATCH = """
-UPDATE projection_checkpoint SET batch = batch + 1, at = %(now)s,
-    snapshot = CASE WHEN %(is_whole)s THEN pg_current_snapshot() ELSE snapshot END,
-    needs_rebuild = needs_rebuild AND NOT %(is_whole)s
-WHERE name = 'listing' RETURNING batch
+# Every page may have changed.
+NEXT_BATCH = "UPDATE projection_checkpoint SET batch = batch + 1, at = %(now)s WHERE name = 'listing' RETURNING batch"
+
+PARKED_SINCE = "SELECT kind, key, min(at) FROM parked_changes GROUP BY kind, key"
+
+# What is in now is parked no more; nor is what another life's transaction named, whose number means nothing here.
+FORGET_PARKED = """
+DELETE FROM parked_changes AS k
+WHERE (k.kind, k.key) NOT IN (SELECT kind, key FROM unnest(%(kinds)s::text[], %(keys)s::uuid[]) AS left_out (kind, key))
+   OR NOT EXISTS (SELECT FROM change_log AS g JOIN projection_checkpoint AS c ON c.life = g.life WHERE g.xid = k.xid)
+"""
+
+READ_HIDDEN = """
+SELECT pg_current_snapshot()::text, coalesce(array_agg(DISTINCT xid::text::bigint) FILTER (WHERE xid > '0'), '{}')
+FROM parked_changes
+"""
+
+# Nothing is left that still stands behind the new snapshot, but what is parked: its tokens are not met.
+MOVE_WHOLE = """
+UPDATE projection_checkpoint SET snapshot = %(snapshot)s::pg_snapshot, needs_rebuild = false,
+    unread_from = pg_snapshot_xmin(pg_current_snapshot())
+WHERE name = 'listing'
 """
 
 
@@ -123,14 +98,15 @@ async def rebuild(
     settings: Settings, name: str | None = None, report: Report = lambda *_: None, clock: Clock = system_clock
 ) -> None:
     """Rebuild one read model, or all. Raises ConfigurationError for an unknown one, or beside another rebuild."""
-    models = () if name == "package_counts" else _chosen(name)
+    models, is_whole = () if name == "package_counts" else _chosen(name), name in (None, "all")
     async with await open_snapshots(settings.postgres_dsn, "rebuild") as conn:
         row = await (await conn.execute(ONE_AT_A_TIME)).fetchone()
         if row is None or not row[0]:
             raise ConfigurationError("Another rebuild is running")
-        snapshot = await _build(settings, conn, models, report)
+        made = [await shadows.plan(conn, model) for model in models]
+        snapshot = await _build(settings, conn, made, report, is_whole=is_whole)
         report("catching up", 0, 1)
-        batch = await _catch_up_and_swap(conn, models, snapshot, clock(), is_whole=name in (None, "all"))
+        batch = await _catch_up_and_swap(conn, made, snapshot, clock(), is_whole=is_whole)
         await conn.execute("SELECT pg_notify(%s, %s)", (CHANNEL, str(batch)))
         report("catching up", 1, 1)
     await discard_pages(settings)
@@ -155,79 +131,78 @@ def _chosen(name: str | None) -> Sequence[ReadModel]:
     return chosen
 
 
-async def _build(settings: Settings, conn: Connection, models: Sequence[ReadModel], report: Report) -> str:
-    """Make the shadows from one snapshot, several at a time, and tell which snapshot."""
-    for model in models:
-        await conn.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(model.shadow))
-    waiting = list(models)
-    filled = [asyncio.Event() for _ in models]
-
-    async def work(exported: str) -> None:
-        async with await open_snapshots(settings.postgres_dsn, "rebuild") as lane:
-            await lane.execute(LANE_MEMORY)
-            while waiting:
-                model, is_filled = waiting.pop(0), filled[-1 - len(waiting)]
-                report(f"filling {model.name}", 0, 1)
-                await _fill(lane, model, exported)
-                is_filled.set()
-                report(f"filling {model.name}", 1, 1)
-                report(f"indexing {model.name}", 0, 1)
-                await _index(lane, model)
-                report(f"indexing {model.name}", 1, 1)
-
+async def _build(
+    settings: Settings, conn: Connection, made: Sequence[Shadow], report: Report, *, is_whole: bool
+) -> str:
+    """Make the shadows from one snapshot, and tell which snapshot."""
     try:
-        async with asyncio.TaskGroup() as group, conn.transaction():
-            await conn.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
-            row = await (await conn.execute("SELECT pg_current_snapshot()::text, pg_export_snapshot()")).fetchone()
-            snapshot, exported = row or ("", "")
-            for _ in range(LANES):
-                group.create_task(work(exported))
-            for is_filled in filled:
-                await is_filled.wait()
-    except* (psycopg.Error, OSError) as failures:
-        raise failures.exceptions[0] from None
+        async with Lanes.open(settings.postgres_dsn, "rebuild", report) as lanes:
+            async with conn.transaction():
+                await conn.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+                row = await (await conn.execute("SELECT pg_current_snapshot()::text, pg_export_snapshot()")).fetchone()
+                snapshot, exported = row or ("", "")
+                async with asyncio.TaskGroup() as group:
+                    for shadow in made:
+                        group.create_task(_fill(lanes, shadow, exported, may_stay=is_whole and shadow.model.is_dear))
+            # The snapshot is let go of first: only then a vacuum can tell that everybody sees the rows.
+            async with asyncio.TaskGroup() as group:
+                for shadow in made:
+                    if shadow.mends is None:
+                        group.create_task(_index(lanes, shadow))
+    except* (psycopg.Error, OSError, ConfigurationError) as failures:
+        raise first_of(failures) from None
     return str(snapshot)
 
 
-async def _fill(conn: Connection, model: ReadModel, exported: str) -> None:
-    async with conn.transaction():
-        await conn.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(exported)))
-        await conn.execute(
-            sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)").format(
-                model.shadow, model.table
-            )
-        )
-        columns = await _columns(conn, model)
-        await conn.execute(
-            sql.SQL("INSERT INTO {} ({}) SELECT {} FROM {}").format(model.shadow, columns, columns, model.source)
-        )
+async def _fill(lanes: Lanes, shadow: Shadow, exported: str, *, may_stay: bool) -> None:
+    """Fill the shadow, unless what serves may stay and hardly differs from its source."""
+    if may_stay and await _is_nearly_right(lanes, shadow, exported):
+        return
+    async with lanes.one() as conn:
+        await shadows.create(conn, shadow)
+
+    def step(part: Part) -> Step:
+        return within(exported, lambda conn: shadows.fill(conn, shadow, part))
+
+    await lanes.run(f"filling {shadow.model.name}", [step(part) for part in shadow.parts])
 
 
-async def _columns(conn: Connection, model: ReadModel) -> sql.Composed:
-    rows = await (await conn.execute(COLUMNS, {"table": model.name})).fetchall()
-    return sql.SQL(", ").join(sql.Identifier(column) for (column,) in rows)
+async def _is_nearly_right(lanes: Lanes, shadow: Shadow, exported: str) -> bool:
+    found: set[uuid.UUID] = set()
+    is_right = True
+
+    def step(part: Part) -> Step:
+        async def run(conn: Connection) -> None:
+            nonlocal is_right
+            if is_right:
+                differing = await shadows.differing(conn, shadow, part)
+                found.update(differing or ())
+                is_right = differing is not None and len(found) <= FEW_DIFFERENCES
+
+        return within(exported, run)
+
+    await lanes.run(f"comparing {shadow.model.name}", [step(part) for part in shadow.parts])
+    if is_right:
+        shadow.mends = found
+    return is_right
 
 
-async def _index(conn: Connection, model: ReadModel) -> None:
-    indexes = await (await conn.execute(INDEXES, {"table": model.name})).fetchall()
-    for name, definition, is_primary in indexes:
-        shadow = f"{name}_shadow"
-        statement = definition.replace(
-            f" INDEX {name} ON public.{model.name} ", f" INDEX {shadow} ON {model.name}_shadow "
-        )
-        await conn.execute(statement.encode())
-        if is_primary:
-            await conn.execute(
-                sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} PRIMARY KEY USING INDEX {}").format(
-                    model.shadow, sql.Identifier(shadow), sql.Identifier(shadow)
-                )
-            )
-    # Vacuumed, so that the first readers find what index-only scans need, instead of making it.
-    await conn.execute(sql.SQL("VACUUM (ANALYZE) {}").format(model.shadow))
+async def _index(lanes: Lanes, shadow: Shadow) -> None:
+    async with lanes.one() as conn:
+        # Vacuumed, so that the first readers find what index-only scans need, instead of making it.
+        await conn.execute(shadow.say("VACUUM {shadow}"))
+        indexes = await shadows.indexes_of(conn, shadow)
+
+    def step(name: str, definition: str) -> Step:
+        return lambda conn: shadows.index(conn, shadow, name, definition)
+
+    await lanes.run(f"indexing {shadow.model.name}", [step(name, definition) for name, definition, _ in indexes])
+    async with lanes.one() as conn:
+        await shadows.finish(conn, shadow, [name for name, _, is_primary in indexes if is_primary])
 
 
 async def _catch_up_and_swap(
-    conn: Connection, models: Sequence[ReadModel], snapshot: str, now: datetime, *, is_whole: bool
+    conn: Connection, made: Sequence[Shadow], snapshot: str, now: datetime, *, is_whole: bool
 ) -> int:
     """Take in what has committed since the fill until little is left, then that under the swap's locks."""
     deadline = time.monotonic() + SWAP_WITHIN
@@ -235,17 +210,18 @@ async def _catch_up_and_swap(
         changes = FEW_CHANGES + 1
         while changes > FEW_CHANGES:
             async with conn.transaction():
-                snapshot, changes = await _catch_up(conn, models, snapshot)
+                snapshot, changes = await catch_up(conn, made, snapshot)
         try:
             async with conn.transaction():
-                return await _swap(conn, models, snapshot, now, is_whole=is_whole)
+                return await _swap(conn, made, snapshot, now, is_whole=is_whole)
         except psycopg.errors.LockNotAvailable:
             log.info("swap_waits_for_readers")
             await asyncio.sleep(SWAP_PAUSE)
     raise ConfigurationError("Readers never let go of the read models long enough to swap them; nothing has changed")
 
 
-async def _catch_up(conn: Connection, models: Sequence[ReadModel], snapshot: str) -> tuple[str, int]:
+async def catch_up(conn: Connection, made: Sequence[Shadow], snapshot: str) -> tuple[str, int]:
+    """Take in what `snapshot` doesn't show; gives the snapshot that it was read in, and how many changes there were."""
     row = await (await conn.execute("SELECT pg_current_snapshot()::text")).fetchone()
     changes = await (await conn.execute(CHANGED_SINCE, {"snapshot": snapshot})).fetchall()
     whole = [customer_id for package_id, customer_id in changes if package_id is None and customer_id is not None]
@@ -254,46 +230,67 @@ async def _catch_up(conn: Connection, models: Sequence[ReadModel], snapshot: str
         "package_id": list({package_id for package_id, _ in changes if package_id} | {key for _, key in of_customers}),
         "customer_id": list({customer_id for _, customer_id in changes if customer_id}),
     }
-    for model in models:
-        if keys := dirty[model.key]:
-            key, columns = sql.Identifier(model.key), await _columns(conn, model)
-            await conn.execute(sql.SQL("DELETE FROM {} WHERE {} = ANY(%s)").format(model.shadow, key), (keys,))
-            await conn.execute(
-                sql.SQL("INSERT INTO {} ({}) SELECT {} FROM {} WHERE {} = ANY(%s)").format(
-                    model.shadow, columns, columns, model.source, key
-                ),
-                (keys,),
-            )
+    for shadow in made:
+        keys = dirty[shadow.model.key]
+        if shadow.mends is not None:
+            shadow.mends.update(keys)
+        elif keys:
+            await shadows.derive(conn, shadow, keys)
     return str(row[0]) if row else snapshot, len(changes)
 
 
-async def _swap(conn: Connection, models: Sequence[ReadModel], snapshot: str, now: datetime, *, is_whole: bool) -> int:
+async def _swap(conn: Connection, made: Sequence[Shadow], snapshot: str, now: datetime, *, is_whole: bool) -> int:
+    replacing = [shadow for shadow in made if shadow.mends is None]
     await conn.execute(VACUUM_PATIENCE)
-    for model in models:
-        await conn.execute(sql.SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(model.table))
+    for shadow in replacing:
+        await conn.execute(shadow.say("LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE"))
     # Locked before the transaction's snapshot is taken: from here on nobody projects, and all that was is visible.
-    await conn.execute("LOCK TABLE projection_checkpoint IN EXCLUSIVE MODE")
-    await _catch_up(conn, models, snapshot)
-    listing = next((model.shadow for model in models if model.name == "package_listing"), None)
-    if listing is not None or not models:
+    await conn.execute(HOLD_CHECKPOINT)
+    await catch_up(conn, made, snapshot)
+    for shadow in made:
+        if shadow.mends:
+            await shadows.mend(conn, shadow)
+    listing = next((shadow.say("{shadow}") for shadow in made if shadow.model.name == "package_listing"), None)
+    if listing is not None or not made:
         await conn.execute(sql.SQL(RECOUNT).format(listing=listing or sql.Identifier("package_listing")))
-    row = await (await conn.execute(NEXT_BATCH, {"is_whole": is_whole, "now": now})).fetchone()
+    row = await (await conn.execute(NEXT_BATCH, {"now": now})).fetchone()
     batch = int(row[0]) if row else 0
     await conn.execute("UPDATE page_generations SET batch = %(batch)s", {"batch": batch})
-    await _rename(conn, models)
+    await _park(conn, made, now, is_whole=is_whole)
+    if is_whole:
+        await conn.execute("DELETE FROM unfinished_changes")
+        await _move_checkpoint(conn)
+    await _rename(conn, replacing)
     return batch
 
 
-async def _rename(conn: Connection, models: Sequence[ReadModel]) -> None:
+async def _park(conn: Connection, made: Sequence[Shadow], now: datetime, *, is_whole: bool) -> None:
+    """Park what is left out; after a rebuild of everything, nothing else is parked any more."""
+    left_out: dict[tuple[Kind, uuid.UUID], str] = {}
+    for shadow in made:
+        left_out |= {(shadow.model.kind, key): reason for key, reason in shadow.poison.items()}
+    since = {(kind, key): at for kind, key, at in await (await conn.execute(PARKED_SINCE)).fetchall()}
+    if is_whole:
+        values = {"kinds": [kind for kind, _ in left_out], "keys": [key for _, key in left_out]}
+        await conn.execute(FORGET_PARKED, values)
+    for (kind, key), reason in left_out.items():
+        await park(conn, kind, {key: reason}, await newest_change(conn, kind, key), since.get((kind, key), now))
+        log.warning("parked", kind=kind, key=str(key), reason=reason)
+
+
+async def _move_checkpoint(conn: Connection) -> None:
+    row = await (await conn.execute(READ_HIDDEN)).fetchone()
+    if row is None:
+        return
+    current = Snapshot.parse(row[0])
+    hidden = current.hidden | {xid for xid in row[1] if xid < current.xmax}
+    await conn.execute(MOVE_WHOLE, {"snapshot": str(Snapshot(current.xmax, frozenset(hidden)))})
+
+
+async def _rename(conn: Connection, replacing: Sequence[Shadow]) -> None:
     """Put the shadows in their places: all that readers wait for."""
     await conn.execute(SWAP_PATIENCE)
-    for model in models:
-        await conn.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(model.table))
-    for model in models:
-        indexes = await (await conn.execute(INDEXES, {"table": model.name})).fetchall()
-        await conn.execute(sql.SQL("DROP TABLE {}").format(model.table))
-        await conn.execute(sql.SQL("ALTER TABLE {} RENAME TO {}").format(model.shadow, model.table))
-        for name, _, _ in indexes:
-            await conn.execute(
-                sql.SQL("ALTER INDEX {} RENAME TO {}").format(sql.Identifier(f"{name}_shadow"), sql.Identifier(name))
-            )
+    for shadow in replacing:
+        await conn.execute(shadow.say("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))
+    for shadow in replacing:
+        await shadows.rename(conn, shadow)

@@ -5,7 +5,7 @@ import asyncio
 from bench.rebuilds import CHANGED, MODELS, columns_of
 from db.pools import connect
 from infra.settings import Settings
-from projections.rebuild import READ_MODELS
+from projections.shadows import READ_MODELS
 
 
 def test_a_trial_may_take_any_field_of_any_read_model(settings: Settings) -> None:

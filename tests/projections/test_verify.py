@@ -1,12 +1,18 @@
 """`verify` finds whatever differs, excuses only what is on its way, and repairs it."""
 
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
+from prometheus_client import REGISTRY
 
 from db.pools import Connection
 from infra.settings import Settings
 from projections import verify as verify_module
 from projections.projector import project_batch
-from projections.verify import verify
+from projections.rebuild import rebuild
+from projections.verify import scheduled_verify, verify
 from tests.projections.conftest import Shop
 from tests.projections.test_projector import assert_equal_sides
 from tests.support import Clock
@@ -114,3 +120,159 @@ async def test_many_differences_are_counted_and_repaired_to_the_last(
     assert said[1:] == ["package_listing: 2 more"]
     assert await verify(settings, clock=clock) == 0
     assert_equal_sides(shop)
+
+
+@pytest.mark.usefixtures("packages")
+async def test_a_change_excuses_its_own_rows_alone(shop: Shop, settings: Settings, clock: Clock) -> None:
+    """A new parcel excuses itself, and not the other parcels of its customer; a renamed customer excuses them all."""
+    shop.conn.execute("UPDATE package_listing SET paid = 1 WHERE status = 'DELIVERED'")
+    shop.announce()
+    assert await verify(settings, clock=clock) == 1
+    shop.rename("+573001234567", "Otro Nombre")
+    assert await verify(settings, clock=clock) == 0
+
+
+@pytest.mark.usefixtures("packages")
+async def test_what_is_unfinished_is_excused(shop: Shop, settings: Settings, clock: Clock) -> None:
+    """The rest of a change that is too large for one batch is on its way."""
+    shop.conn.execute("UPDATE package_listing SET paid = 1")
+    shop.conn.execute(
+        "INSERT INTO unfinished_changes SELECT '3', 1, array_agg(package_id), '{}' FROM packages"
+        " WHERE status <> 'DELIVERED'"
+    )
+    assert await verify(settings, clock=clock) == 1
+
+
+@pytest.mark.usefixtures("packages")
+async def test_another_life_s_changes_excuse_nothing(shop: Shop, settings: Settings, clock: Clock) -> None:
+    """After a restore, numbers of the old life may lie beyond every snapshot: they would excuse their keys for good."""
+    shop.conn.execute("UPDATE package_listing SET paid = 1 WHERE status = 'DELIVERED'")
+    shop.conn.execute(
+        "INSERT INTO change_log (xid, life, package_id, type, at)"
+        " SELECT '999999999999', 2, package_id, 'Later', now() FROM packages"
+    )
+    assert await verify(settings, clock=clock) == 1
+
+
+OVERFLOW = """
+INSERT INTO charges (package_id, base_fee, storage_days, storage_fee, total, due, at)
+SELECT package_id, 0, %(days)s, 0, 0, 0, now() FROM packages, generate_series(1, 2) WHERE status = 'RECEIVED'
+"""
+
+
+@pytest.mark.usefixtures("packages")
+async def test_what_is_parked_is_named_and_tried_again(shop: Shop, settings: Settings, clock: Clock) -> None:
+    """A parked key is no row on its way: it is a difference with its reason, until a repair can derive it."""
+    key = shop.value("SELECT package_id FROM packages WHERE status = 'RECEIVED'")
+    xid = f"(SELECT max(xid::text::bigint)::text::xid8 FROM change_log WHERE package_id = '{key}')"
+    shown = f"SELECT pg_visible_in_snapshot({xid}, snapshot) FROM projection_checkpoint"
+    shop.conn.execute(OVERFLOW, {"days": 2_000_000_000})
+    await rebuild(settings, None, clock=clock)
+    named = f"package_listing {key}: parked since 2026-11-25T21:00:00.000000Z: integer out of range"
+    said: list[str] = []
+    assert await verify(settings, report=said.append, clock=clock) == 1
+    assert await verify(settings, repair=True, report=said.append, clock=clock) == 1
+    assert said == [named, named]
+    assert not shop.value(shown)
+    shop.conn.execute(OVERFLOW, {"days": -2_000_000_000})
+    assert await verify(settings, repair=True, clock=clock) == 1
+    assert await verify(settings, clock=clock) == 0
+    assert shop.value("SELECT count(*) FROM parked_changes") == 0
+    assert shop.value(shown)
+    assert_equal_sides(shop)
+
+
+@pytest.mark.usefixtures("packages")
+async def test_parts_are_together_the_whole(
+    shop: Shop, settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut at any keys, each row is compared once."""
+    monkeypatch.setattr(verify_module, "SAMPLE", verify_module.SAMPLE.replace("TABLESAMPLE SYSTEM (1)", ""))
+    assert await verify(settings, clock=clock) == 0
+    shop.conn.execute("UPDATE package_listing SET paid = paid + 1")
+    assert await verify(settings, clock=clock) == 3
+
+
+@pytest.mark.usefixtures("packages")
+async def test_no_transaction_takes_an_id(shop: Shop, second_shop: Shop, settings: Settings, clock: Clock) -> None:
+    """Every batch of the projector would scan from it on, for as long as the comparison takes."""
+    verifiers = "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'paqueteria verify'"
+    with second_shop.conn.transaction():
+        second_shop.conn.execute("LOCK TABLE package_counts IN ACCESS EXCLUSIVE MODE")
+        task = asyncio.create_task(verify(settings, clock=clock))
+        async with asyncio.timeout(30):
+            while not shop.value(f"SELECT bool_or(wait_event_type = 'Lock') {verifiers}"):  # noqa: ASYNC110 (no event)
+                await asyncio.sleep(0.01)
+        assert shop.value(f"SELECT count(backend_xid) {verifiers}") == 0
+    assert await task == 0
+
+
+@pytest.mark.usefixtures("packages")
+async def test_the_outcome_is_noted(shop: Shop, settings: Settings, projector: Connection, clock: Clock) -> None:
+    """Whoever asks later, of the table or of the metrics, learns when it was and what was found."""
+    shop.conn.execute("UPDATE package_listing SET paid = 0 WHERE status = 'DELIVERED'")
+    assert await scheduled_verify(settings)(projector, clock()) == 1
+    assert shop.all("SELECT verified_at, differences, took > '0' AS took FROM verifications") == [
+        {"verified_at": clock(), "differences": 1, "took": True}
+    ]
+    assert REGISTRY.get_sample_value("paqueteria_verify_differences") == 1
+    assert REGISTRY.get_sample_value("paqueteria_verify_last_run_timestamp_seconds") == clock().timestamp()
+
+
+def share_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = "SELECT * FROM package_listing_source WHERE package_id BETWEEN %(first)s AND %(last)s"
+    listing, *others = verify_module.COMPARED
+    monkeypatch.setattr(verify_module, "COMPARED", (replace(listing, expected=source), *others))
+
+
+def excuse_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    unread = "AND NOT pg_visible_in_snapshot(xid, (SELECT snapshot FROM here))"
+    monkeypatch.setattr(
+        verify_module,
+        "ON_THE_WAY",
+        verify_module.ON_THE_WAY.replace(unread, "").replace(
+            "xid >= (SELECT greatest(unread_from, pg_snapshot_xmin(snapshot)) FROM here)", "true"
+        ),
+    )
+
+
+def change_nothing(_monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the real one."""
+
+
+@pytest.mark.usefixtures("packages")
+@pytest.mark.parametrize(("edit", "found"), [(change_nothing, True), (share_the_source, False)])
+async def test_an_oracle_that_shares_the_source_misses_its_fault(
+    shop: Shop,
+    settings: Settings,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    edit: Callable[[pytest.MonkeyPatch], None],
+    *,
+    found: bool,
+) -> None:
+    """A fault in the view is in every row that it derives; only another statement of the rule sees it."""
+    definition = shop.value("SELECT pg_get_viewdef('package_listing_source'::regclass)").rstrip(";")
+    faulty = definition.replace("m.paid", "m.paid / 2 AS paid")
+    assert faulty != definition
+    shop.conn.execute(f"CREATE OR REPLACE VIEW package_listing_source AS {faulty}".encode())
+    await rebuild(settings, None, clock=clock)
+    edit(monkeypatch)
+    assert (await verify(settings, clock=clock) > 0) is found
+
+
+@pytest.mark.usefixtures("packages")
+@pytest.mark.parametrize(("edit", "found"), [(change_nothing, True), (excuse_everything, False)])
+async def test_a_verify_that_excuses_every_change_finds_nothing(
+    shop: Shop,
+    settings: Settings,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    edit: Callable[[pytest.MonkeyPatch], None],
+    *,
+    found: bool,
+) -> None:
+    """Every package has a change in the log: what is projected excuses nothing."""
+    shop.conn.execute("UPDATE package_listing SET paid = 7 WHERE status = 'DELIVERED'")
+    edit(monkeypatch)
+    assert (await verify(settings, clock=clock) > 0) is found
