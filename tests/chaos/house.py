@@ -43,6 +43,8 @@ class Standby:
         self._environment = environment
         self._ended = threading.Event()
         self._starting = threading.Lock()
+        self._wanted = threading.Event()
+        self._wanted.set()
         self.log = log
         self.command = tuple(command)
         self.process: subprocess.Popen[bytes] | None = None
@@ -58,17 +60,30 @@ class Standby:
         finally:
             with self._starting:
                 self._ended.set()
+                self._wanted.set()
                 if self.process is not None:
                     self.process.kill()
             self._thread.join()
 
+    @contextlib.contextmanager
+    def kept_away(self) -> Iterator[None]:
+        """Keep it from running while the block lasts."""
+        with self._starting:
+            self._wanted.clear()
+            if self.process is not None:
+                self.process.kill()
+        try:
+            yield
+        finally:
+            self._wanted.set()
+
     def _keep(self) -> None:
         # Bound to the life of this thread, and so to that of the test run.
         command = bound_to_parent([sys.executable, *self.command], "KILL")
-        while not self._ended.is_set():
+        while self._wanted.wait() and not self._ended.is_set():
             with self._starting, self.log.open("ab") as log:
-                if self._ended.is_set():
-                    return
+                if self._ended.is_set() or not self._wanted.is_set():
+                    continue
                 self.process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
             self.statuses.append(self.process.wait())
             if self.command != PROJECT:
@@ -300,15 +315,19 @@ class House:
         command = ("-m", "tests.chaos.doomed", point, str(passes), fate)
         doomed = Standby(self.shop.environment, self.folder / "doomed.log", command)
         with doomed.kept():
-            wait_until(lambda: self.candidates() >= 3)
-            while not doomed.met(fate):
-                assert doomed.statuses == [], doomed.log.read_text()
-                self.kill(self.standby.running)
-                self.kill(lambda: self.child("project"))
-                deadline = time.monotonic() + 5
-                while not (doomed.met(fate) or doomed.statuses) and time.monotonic() < deadline:
-                    time.sleep(0.02)
+            with self.standby.kept_away():
+                self._let_lead(doomed, fate)
             yield doomed
+
+    def _let_lead(self, doomed: Standby, fate: str) -> None:
+        wait_until(lambda: doomed.met(fate) or self.candidates() == 2)
+        while not doomed.met(fate):
+            assert doomed.statuses == [], doomed.log.read_text()
+            if (child := self.child("project")) is not None:
+                child.kill()
+            deadline = time.monotonic() + 5
+            while not (doomed.met(fate) or doomed.statuses) and time.monotonic() < deadline:
+                time.sleep(0.02)
 
     def candidates(self) -> int:
         """How many processes lead or want to."""

@@ -1,6 +1,7 @@
 """One leads: whatever the leader's silence looks like, another takes its place, and nothing shows twice."""
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -53,15 +54,21 @@ def test_a_leader_that_was_frozen_applies_nothing_twice(house: House, rounds: Ro
             house.settle()
 
 
+@pytest.fixture
+def shop(settings: Settings, clock: Clock) -> Iterator[Shop]:
+    shop = Shop(settings.database_url, clock)
+    yield shop
+    shop.conn.close()
+
+
 @pytest.mark.parametrize("ending", ["it forwards again", "it refuses", "it forwards what is new"])
 def test_a_leader_whose_network_died_without_a_word(
-    settings: Settings, clock: Clock, tmp_path: Path, ending: str
+    settings: Settings, shop: Shop, tmp_path: Path, ending: str
 ) -> None:
     """Neither end of its connections is told anything: another leads, and it stands by once its network is back.
 
     Behind a proxy or a pooler the old connections may stay silent for good, while new ones are served.
     """
-    shop = Shop(settings.database_url, clock)
     other = Standby(own_environment(settings), tmp_path / "other.log")
 
     def shown() -> bool:
@@ -93,4 +100,3 @@ def test_a_leader_whose_network_died_without_a_word(
             wait_until(shown)
             assert cut_off.statuses == [], "it came back by itself"
     assert_equal_sides(shop.conn)
-    shop.conn.close()
