@@ -41,7 +41,7 @@ def free_port() -> int:
 
 async def start(settings: Settings, *arguments: str) -> Process:
     """Start a program of ours; it ends with this process."""
-    name = "-".join(argument for argument in arguments if argument.isalpha())
+    name = "-".join(argument for argument in arguments if not argument.startswith(("-", "/")))
     with (settings.data_dir / f"{name}.log").open("ab") as log:
         return await asyncio.create_subprocess_exec(
             *bound_to_parent([sys.executable, *arguments], "TERM"),
