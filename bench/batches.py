@@ -33,12 +33,13 @@ ADD_MONTH = "SELECT add_change_log_month(%(month)s)"
 
 # Rows as commands write them, of transactions that had all ended before the checkpoint.
 FILL = """
-INSERT INTO change_log (package_id, type, version, data, at, xid)
+INSERT INTO change_log (package_id, type, version, data, at, logged_at, xid)
 SELECT package_ids[1 + n %% cardinality(package_ids)], 'PackageCorrected', 2 + n %% 4,
-       '{"after": {"observations": "visto"}}', %(first)s + (%(next)s - %(first)s) * ((n + 0.5) / %(count)s::float8),
+       '{"after": {"observations": "visto"}}', spread.at, spread.at,
        (3 + (%(before)s::bigint * n / %(count)s))::text::xid8
 FROM generate_series(0, %(count)s::bigint - 1) AS n,
-     (SELECT array_agg(package_id) AS package_ids FROM packages) AS known
+     (SELECT array_agg(package_id) AS package_ids FROM packages) AS known,
+     LATERAL (SELECT %(first)s + (%(next)s - %(first)s) * ((n + 0.5) / %(count)s::float8) AS at) AS spread
 """
 
 CHANGE_ONE = """

@@ -31,14 +31,6 @@ Report = Callable[[str, int, int], None]
 OPTIONS = {"track_commit_timestamp": "on"}
 """Beside those of every embedded server: at which instant each transaction committed, as the server itself knows it."""
 
-MONTHS = 13
-"""Partitions of the log that a shop has from before: a year of packages, and the month that the year began in."""
-
-ADD_MONTHS = """
-SELECT add_change_log_month((date_trunc('month', now()) - make_interval(months => n))::date)
-FROM generate_series(-1, %(months)s) AS n
-"""
-
 
 @dataclass
 class Shops:
@@ -86,8 +78,6 @@ class Shops:
         self._execute("CREATE DATABASE {}", draft)
         settings = self.settings(draft)
         await asyncio.to_thread(migrate, settings.postgres_dsn)
-        async with await connect(settings.postgres_dsn, "bench") as conn:
-            await conn.execute(ADD_MONTHS, {"months": MONTHS - 1})
         if count:
             await seed(settings, count, report)
         await rebuild(settings, None, report)

@@ -6,7 +6,7 @@ import random
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -27,7 +27,6 @@ from commands.seed_sample import (
     phone,
     tracking_code,
 )
-from db import change_log
 from db.leadership import IS_LED
 from db.pools import Connection, connect
 from infra.clock import Clock, system_clock
@@ -138,10 +137,6 @@ FROM projection_checkpoint WHERE name = 'listing'
 """
 
 
-OLDEST_DAYS = 450
-"""No parcel of the sample was announced longer ago."""
-
-
 class Shop:
     """What the lanes share: where parcels can stand, and the numbers that the database's own leave free."""
 
@@ -159,7 +154,6 @@ class Shop:
 
     async def prepare(self) -> None:
         """Make the seed's staff, sites and positions, and see what is there already."""
-        await change_log.add_months(self.conn, self.now - timedelta(days=OLDEST_DAYS), OLDEST_DAYS // 28)
         self.staff_id = str(await self._one(STAFF))
         self.first_package = await self._one("SELECT count(*) FROM packages")
         self.first_customer = await self._one("SELECT count(*) FROM customers")

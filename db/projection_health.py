@@ -40,6 +40,7 @@ SELECT count(*) AS changes, min(at) AS since FROM (
     WHERE xid >= (SELECT greatest(unread_from, pg_snapshot_xmin(snapshot)) FROM projection_checkpoint
                   WHERE name = 'listing')
       AND xid < (SELECT pg_snapshot_xmax(pg_current_snapshot()))
+      AND logged_at >= (SELECT unread_since - interval '1 day' FROM projection_checkpoint WHERE name = 'listing')
       AND life = (SELECT life FROM projection_checkpoint WHERE name = 'listing')
       AND NOT pg_visible_in_snapshot(xid, (SELECT snapshot FROM projection_checkpoint WHERE name = 'listing'))
       AND xid NOT IN (SELECT xid FROM parked_changes UNION SELECT xid FROM unfinished_changes)

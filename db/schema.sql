@@ -10,7 +10,7 @@ DECLARE
     first timestamptz := date_trunc('month', month::timestamp) AT TIME ZONE 'UTC';
     next timestamptz := (date_trunc('month', month::timestamp) + interval '1 month') AT TIME ZONE 'UTC';
 BEGIN
-    IF to_regclass(name) IS NOT NULL OR EXISTS (SELECT FROM change_log_other WHERE at >= first AND at < next) THEN
+    IF to_regclass(name) IS NOT NULL OR EXISTS (SELECT FROM change_log_other WHERE logged_at >= first AND logged_at < next) THEN
         RETURN false;
     END IF;
     EXECUTE format('CREATE TABLE %I (LIKE change_log INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', name);
@@ -26,9 +26,9 @@ CREATE FUNCTION public.allow_erasure_only() RETURNS trigger
 BEGIN
     IF NEW.data = jsonb_set(OLD.data, '{person}', '{}', false)
        AND (NEW.position, NEW.xid, NEW.life, NEW.package_id, NEW.customer_id, NEW.type, NEW.actor, NEW.version,
-            NEW.request_id, NEW.at) IS NOT DISTINCT FROM
+            NEW.request_id, NEW.at, NEW.logged_at) IS NOT DISTINCT FROM
            (OLD.position, OLD.xid, OLD.life, OLD.package_id, OLD.customer_id, OLD.type, OLD.actor, OLD.version,
-            OLD.request_id, OLD.at)
+            OLD.request_id, OLD.at, OLD.logged_at)
     THEN RETURN NEW; END IF;
     RAISE EXCEPTION 'change_log is append-only' USING ERRCODE = 'integrity_constraint_violation';
 END $$;
@@ -113,9 +113,10 @@ CREATE TABLE public.change_log (
     version integer,
     data jsonb DEFAULT '{}'::jsonb NOT NULL,
     request_id text,
-    at timestamp with time zone NOT NULL
+    at timestamp with time zone NOT NULL,
+    logged_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 )
-PARTITION BY RANGE (at);
+PARTITION BY RANGE (logged_at);
 CREATE TABLE public.change_log_other (
     "position" bigint CONSTRAINT change_log_position_not_null NOT NULL,
     xid xid8 DEFAULT pg_current_xact_id() CONSTRAINT change_log_xid_not_null NOT NULL,
@@ -127,7 +128,8 @@ CREATE TABLE public.change_log_other (
     version integer,
     data jsonb DEFAULT '{}'::jsonb CONSTRAINT change_log_data_not_null NOT NULL,
     request_id text,
-    at timestamp with time zone CONSTRAINT change_log_at_not_null NOT NULL
+    at timestamp with time zone CONSTRAINT change_log_at_not_null NOT NULL,
+    logged_at timestamp with time zone DEFAULT clock_timestamp() CONSTRAINT change_log_logged_at_not_null NOT NULL
 );
 ALTER TABLE public.change_log ALTER COLUMN "position" ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME public.change_log_position_seq
@@ -544,6 +546,8 @@ CREATE TABLE public.projection_checkpoint (
     timeline text,
     needs_rebuild boolean DEFAULT false NOT NULL,
     unread_from xid8 DEFAULT '0'::xid8 NOT NULL,
+    unread_since timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    snapshot_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     CONSTRAINT projection_checkpoint_name_check CHECK ((name = 'listing'::text))
 );
 CREATE TABLE public.schema_migrations (
@@ -612,9 +616,9 @@ ALTER TABLE ONLY public.change_log ATTACH PARTITION public.change_log_other DEFA
 ALTER TABLE ONLY public.batch_changes
     ADD CONSTRAINT batch_changes_pkey PRIMARY KEY (batch);
 ALTER TABLE ONLY public.change_log
-    ADD CONSTRAINT change_log_pkey PRIMARY KEY ("position", at);
+    ADD CONSTRAINT change_log_pkey PRIMARY KEY ("position", logged_at);
 ALTER TABLE ONLY public.change_log_other
-    ADD CONSTRAINT change_log_other_pkey PRIMARY KEY ("position", at);
+    ADD CONSTRAINT change_log_other_pkey PRIMARY KEY ("position", logged_at);
 ALTER TABLE ONLY public.charges
     ADD CONSTRAINT charges_pkey PRIMARY KEY (charge_id);
 ALTER TABLE ONLY public.charges

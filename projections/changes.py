@@ -35,9 +35,11 @@ FROM
 """
 
 # The bounds are scalar subqueries: known before the scan, they let it use the index on xid. Joined, it reads the log.
+# `since` is bound, known before that: months that are long over aren't even opened.
 READ_CHANGES = f"""{BY_TRANSACTION} (
     SELECT xid, package_id, customer_id, at FROM change_log
-    WHERE xid >= (SELECT unread_from FROM projection_checkpoint WHERE name = 'listing')
+    WHERE logged_at >= %(since)s
+      AND xid >= (SELECT unread_from FROM projection_checkpoint WHERE name = 'listing')
       AND xid < (SELECT pg_snapshot_xmax(pg_current_snapshot()))
       AND NOT pg_visible_in_snapshot(xid, (SELECT snapshot FROM projection_checkpoint WHERE name = 'listing'))
       AND life = (SELECT life FROM projection_checkpoint WHERE name = 'listing')
@@ -48,7 +50,8 @@ GROUP BY xid ORDER BY xid
 """
 
 READ_ONE = f"""{BY_TRANSACTION} change_log
-WHERE xid = %(xid)s::text::xid8 AND life = (SELECT life FROM projection_checkpoint WHERE name = 'listing')
+WHERE logged_at >= %(since)s AND xid = %(xid)s::text::xid8
+  AND life = (SELECT life FROM projection_checkpoint WHERE name = 'listing')
 GROUP BY xid
 """
 
@@ -99,21 +102,24 @@ class Part:
     keys: list[Key]
 
 
-async def read_changes(
-    conn: Connection, limit: int, unfinished: Collection[int] = ()
-) -> tuple[list[Change], int | None]:
-    """Read whole transactions, about `limit` rows of them, and the first transaction left out (None: all was read).
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """Where what is unread begins, by the server's clock, and which transactions beyond have been read already."""
 
-    Those that are `unfinished` have been read before.
-    """
-    binds = {"limit": limit + 1, "unfinished": [str(xid) for xid in unfinished]}
+    since: datetime
+    besides: Collection[int] = ()
+
+
+async def read_changes(conn: Connection, limit: int, unread: Unread) -> tuple[list[Change], int | None]:
+    """Read whole transactions, about `limit` rows of them, and the first transaction left out (None: all was read)."""
+    binds = {"limit": limit + 1, "since": unread.since, "unfinished": [str(xid) for xid in unread.besides]}
     rows = await (await conn.execute(READ_CHANGES, binds)).fetchall()
     changes = [Change(*row) for row in rows]
     if sum(change.rows for change in changes) <= limit:
         return changes, None
     end = changes[-1].xid
     if len(changes) == 1:  # one transaction larger than a batch: it is read whole
-        rows = await (await conn.execute(READ_ONE, {"xid": str(end)})).fetchall()
+        rows = await (await conn.execute(READ_ONE, {"xid": str(end), "since": unread.since})).fetchall()
         return [Change(*row) for row in rows], end + 1
     return changes[:-1], end
 

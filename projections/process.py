@@ -1,7 +1,6 @@
 """The process that projects: of several, one leads, which alone projects, vouches for the cache, runs the schedule."""
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -67,6 +66,8 @@ async def run(settings: Settings, clock: Clock = system_clock, jobs: Sequence[Jo
                 await _lead(settings, clock, EpochKeeper(redis), jobs)
             except* (psycopg.Error, OSError) as failures:
                 log.warning("lead_lost", errors=[repr(error) for error in failures.exceptions])
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise asyncio.CancelledError  # a group whose child fails at that moment tells of the failure alone
             metrics.PROJECTION_LEADER.set(0)
             await asyncio.sleep(STAND_BY)
 
@@ -135,21 +136,30 @@ async def _keep_schedule(settings: Settings, clock: Clock, jobs: Sequence[Job]) 
         timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": 30}
     )
     scheduler.add_listener(_report, EVENT_JOB_ERROR | EVENT_JOB_MISSED | EVENT_JOB_MAX_INSTANCES)
+    at_work: set[asyncio.Task[object] | None] = set()
     for job in (refresh, forget, prove, months, *jobs):  # at once: a new leader doesn't wait a whole interval
+        arguments = (settings, clock, job, at_work)
         scheduler.add_job(
-            _run_job, "interval", (settings, clock, job), seconds=job.seconds, id=job.name, next_run_time=system_clock()
+            _run_job, "interval", arguments, seconds=job.seconds, id=job.name, next_run_time=system_clock()
         )
     scheduler.start()
     try:
         await asyncio.Event().wait()
     finally:
         scheduler.shutdown(wait=False)
+        await asyncio.gather(*filter(None, at_work), return_exceptions=True)
 
 
-async def _run_job(settings: Settings, clock: Clock, job: Job) -> None:
-    with contextlib.suppress(asyncio.CancelledError):  # the lead has ended, and its schedule with it: no fault of a job
+async def _run_job(settings: Settings, clock: Clock, job: Job, at_work: set[asyncio.Task[object] | None]) -> None:
+    task = asyncio.current_task()
+    at_work.add(task)
+    try:
         async with await connect(settings.postgres_dsn, f"job {job.name}") as conn:
             await job.run(conn, clock())
+    except asyncio.CancelledError:
+        log.info("job_interrupted", job=job.name)  # the lead has ended, and its schedule with it: no fault of a job
+    finally:
+        at_work.discard(task)
 
 
 def _report(event: JobExecutionEvent) -> None:

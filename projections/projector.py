@@ -31,6 +31,7 @@ from projections.changes import (
     Key,
     Packages,
     Part,
+    Unread,
     forget_part,
     keep_parts,
     next_part,
@@ -59,8 +60,11 @@ BATCH_PATIENCE = 60.0
 QUIET_TRANSACTIONS = 1000
 """Transactions without a change after which the checkpoint moves all the same, so that no scan begins far back."""
 
+# A day is left for clocks that are set back.
 READ_CHECKPOINT = """
-SELECT batch, snapshot::text, pg_current_snapshot()::text FROM projection_checkpoint WHERE name = 'listing'
+SELECT batch, snapshot::text, pg_current_snapshot()::text,
+       greatest(unread_since - interval '1 day', '2000-01-01T00:00:00Z')
+FROM projection_checkpoint WHERE name = 'listing'
 """
 
 READ_UNFINISHED = """
@@ -73,7 +77,10 @@ READ_MADE_AT = "SELECT max(at) FROM change_log WHERE xid = %(xid)s::text::xid8"
 
 MOVE_CHECKPOINT = """
 UPDATE projection_checkpoint SET snapshot = %(snapshot)s::pg_snapshot, batch = %(batch)s, at = %(at)s,
-    unread_from = %(unread_from)s::text::xid8
+    unread_from = %(unread_from)s::text::xid8,
+    unread_since = CASE WHEN %(unread_from)s::text::xid8 >= pg_snapshot_xmax(snapshot) THEN snapshot_at
+                        ELSE unread_since END,
+    snapshot_at = CASE WHEN %(is_whole)s THEN now() ELSE snapshot_at END
 WHERE name = 'listing' AND batch = %(old_batch)s
 """
 
@@ -158,7 +165,7 @@ async def _project(conn: Connection, clock: Clock, largest: int, *, is_careful: 
         raise Fenced
     old_batch, stored, current = row[0], Snapshot.parse(row[1]), Snapshot.parse(row[2])
     unfinished = await _read_unfinished(conn)
-    changes, end = await read_changes(conn, largest, unfinished.xids)
+    changes, end = await read_changes(conn, largest, Unread(row[3], unfinished.xids))
     work, changes, end = _plan(changes, await read_packages(conn, changes), end, largest)
     is_new = bool(changes or unfinished.in_parts)
     if not is_new and current.xmax - stored.xmax < QUIET_TRANSACTIONS:
@@ -172,6 +179,7 @@ async def _project(conn: Connection, clock: Clock, largest: int, *, is_careful: 
     snapshot = stored.advanced(current, end, unfinished.xids)
     unread_from = snapshot.first_hidden(besides=unfinished.xids)
     binds = {"snapshot": str(snapshot), "unread_from": str(unread_from), "batch": number, "old_batch": old_batch}
+    binds["is_whole"] = end is None
     moved = await conn.execute(MOVE_CHECKPOINT, binds | {"at": at})
     if moved.rowcount != 1:
         raise Fenced

@@ -22,6 +22,8 @@ END $$;
 -- Which life of the cluster wrote a row: transaction ids of one mean nothing in the next. The default is raised by a
 -- restore's renewal, so that writers need not look it up.
 ALTER TABLE change_log_before ADD COLUMN life integer DEFAULT 1 NOT NULL;
+-- When a row was written, by the server's own clock: what the months go by. `at` is the command's, and may be long ago.
+ALTER TABLE change_log_before ADD COLUMN logged_at timestamptz DEFAULT now() NOT NULL;
 
 CREATE TABLE change_log (
     position bigint GENERATED ALWAYS AS IDENTITY,
@@ -35,8 +37,9 @@ CREATE TABLE change_log (
     data jsonb DEFAULT '{}' NOT NULL,
     request_id text,
     at timestamptz NOT NULL,
-    PRIMARY KEY (position, at)
-) PARTITION BY RANGE (at);
+    logged_at timestamptz DEFAULT clock_timestamp() NOT NULL,
+    PRIMARY KEY (position, logged_at)
+) PARTITION BY RANGE (logged_at);
 CREATE INDEX change_log_xid ON change_log (xid);
 CREATE INDEX change_log_package ON change_log (package_id, position) WHERE package_id IS NOT NULL;
 CREATE INDEX change_log_customer ON change_log (customer_id) WHERE customer_id IS NOT NULL AND package_id IS NULL;
@@ -50,15 +53,15 @@ WHERE g.package_id IS NOT NULL;
 CREATE TABLE change_log_other PARTITION OF change_log DEFAULT;
 
 DO $$
-DECLARE last_at timestamptz; last_position bigint;
+DECLARE last_position bigint;
 BEGIN
-    SELECT max(at), max(position) INTO last_at, last_position FROM change_log_before;
-    IF last_at IS NULL THEN
+    SELECT max(position) INTO last_position FROM change_log_before;
+    IF last_position IS NULL THEN
         DROP TABLE change_log_before;
         RETURN;
     END IF;
     EXECUTE format('ALTER TABLE change_log ATTACH PARTITION change_log_before FOR VALUES FROM (MINVALUE) TO (%L)',
-                   (date_trunc('month', last_at AT TIME ZONE 'UTC') + interval '1 month') AT TIME ZONE 'UTC');
+                   (date_trunc('month', now() AT TIME ZONE 'UTC') + interval '1 month') AT TIME ZONE 'UTC');
     PERFORM setval(pg_get_serial_sequence('change_log', 'position'), last_position);
 END $$;
 
@@ -66,9 +69,9 @@ CREATE OR REPLACE FUNCTION allow_erasure_only() RETURNS trigger LANGUAGE plpgsql
 BEGIN
     IF NEW.data = jsonb_set(OLD.data, '{person}', '{}', false)
        AND (NEW.position, NEW.xid, NEW.life, NEW.package_id, NEW.customer_id, NEW.type, NEW.actor, NEW.version,
-            NEW.request_id, NEW.at) IS NOT DISTINCT FROM
+            NEW.request_id, NEW.at, NEW.logged_at) IS NOT DISTINCT FROM
            (OLD.position, OLD.xid, OLD.life, OLD.package_id, OLD.customer_id, OLD.type, OLD.actor, OLD.version,
-            OLD.request_id, OLD.at)
+            OLD.request_id, OLD.at, OLD.logged_at)
     THEN RETURN NEW; END IF;
     RAISE EXCEPTION 'change_log is append-only' USING ERRCODE = 'integrity_constraint_violation';
 END $$;
@@ -88,7 +91,7 @@ DECLARE
     first timestamptz := date_trunc('month', month::timestamp) AT TIME ZONE 'UTC';
     next timestamptz := (date_trunc('month', month::timestamp) + interval '1 month') AT TIME ZONE 'UTC';
 BEGIN
-    IF to_regclass(name) IS NOT NULL OR EXISTS (SELECT FROM change_log_other WHERE at >= first AND at < next) THEN
+    IF to_regclass(name) IS NOT NULL OR EXISTS (SELECT FROM change_log_other WHERE logged_at >= first AND logged_at < next) THEN
         RETURN false;
     END IF;
     EXECUTE format('CREATE TABLE %I (LIKE change_log INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', name);
@@ -101,13 +104,16 @@ END $$;
 
 -- Which cluster the checkpoint speaks of. Another system, or another timeline of the same, is another life: tokens of
 -- the old one are refused, and the read models are rebuilt. `unread_from`: no transaction below it is still unread,
--- whatever is unfinished; a batch begins to look there.
+-- whatever is unfinished, nor written before `unread_since`; a batch begins to look there. `snapshot_at`: whatever the
+-- snapshot's xmax leaves out was begun later.
 ALTER TABLE projection_checkpoint
     ADD COLUMN life integer DEFAULT 1 NOT NULL,
     ADD COLUMN system_identifier bigint,
     ADD COLUMN timeline text,
     ADD COLUMN needs_rebuild boolean DEFAULT false NOT NULL,
-    ADD COLUMN unread_from xid8 DEFAULT '0' NOT NULL;
+    ADD COLUMN unread_from xid8 DEFAULT '0' NOT NULL,
+    ADD COLUMN unread_since timestamptz DEFAULT '-infinity' NOT NULL,
+    ADD COLUMN snapshot_at timestamptz DEFAULT '-infinity' NOT NULL;
 UPDATE projection_checkpoint SET unread_from = pg_snapshot_xmin(snapshot);
 
 -- Changes that were read and whose keys are too many for one batch: the rest, in parts. The change stays hidden in the

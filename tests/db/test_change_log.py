@@ -16,7 +16,7 @@ PARTS = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'cha
 
 WHERE = "SELECT tableoid::regclass::text FROM change_log WHERE type = %s"
 
-APPEND = "INSERT INTO change_log (type, at) VALUES (%s, %s)"
+APPEND = "INSERT INTO change_log (type, at, logged_at) VALUES (%s, now(), %s)"
 
 
 async def test_months_are_made_ahead(database: str) -> None:

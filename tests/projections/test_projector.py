@@ -3,7 +3,7 @@
 import asyncio
 import re
 import uuid
-from collections.abc import Collection
+from datetime import UTC, datetime
 
 import pytest
 from prometheus_client import REGISTRY
@@ -15,7 +15,7 @@ from db.pools import Connection
 from projections import changes as changes_module
 from projections import customer_listing, package_listing, package_search, payment_listing
 from projections import projector as projector_module
-from projections.changes import PACKAGES_OF_CUSTOMERS, READ_CHANGES, Change, read_changes
+from projections.changes import PACKAGES_OF_CUSTOMERS, READ_CHANGES, Change, Unread, read_changes
 from projections.projector import Fenced, open_projector, project_batch, project_pending
 from tests.projections.conftest import Shop
 from tests.support import Clock
@@ -83,7 +83,7 @@ async def test_a_cursor_would_lose_it(
     """The mutant that reads past the highest position it has seen fails the same scenario."""
     last = 0
 
-    async def by_cursor(conn: Connection, _limit: int, _unfinished: Collection[int]) -> tuple[list[Change], int | None]:
+    async def by_cursor(conn: Connection, _limit: int, _unread: Unread) -> tuple[list[Change], int | None]:
         nonlocal last
         read = f"{changes_module.BY_TRANSACTION} change_log WHERE position > %s GROUP BY xid".encode()
         rows = await (await conn.execute(read, (last,))).fetchall()
@@ -120,6 +120,8 @@ async def test_a_rolled_back_command_never_shows(shop: Shop, projector: Connecti
     assert shop.value("SELECT count(*) FROM package_listing") == 0
 
 
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+
 UNFENCED = projector_module.MOVE_CHECKPOINT.replace(" AND batch = %(old_batch)s", "")
 
 GUARDS = [
@@ -137,10 +139,8 @@ async def freeze_within_a_batch(
     async with await open_projector(database) as frozen, await open_projector(database) as other:
         await frozen.set_isolation_level(isolation)
 
-        async def read_and_freeze(
-            conn: Connection, limit: int, unfinished: Collection[int]
-        ) -> tuple[list[Change], int | None]:
-            read = await read_changes(conn, limit, unfinished)
+        async def read_and_freeze(conn: Connection, limit: int, unread: Unread) -> tuple[list[Change], int | None]:
+            read = await read_changes(conn, limit, unread)
             if conn is frozen:
                 await project_batch(other, clock)
                 shop.conn.execute(add)
@@ -344,7 +344,8 @@ async def test_a_batch_is_found_by_the_index_on_xid(shop: Shop, projector: Conne
         pass
     shop.conn.execute("ANALYZE change_log")
     shop.announce()
-    explain = await projector.execute(f"EXPLAIN (ANALYZE) {READ_CHANGES}".encode(), {"limit": 5001, "unfinished": []})
+    binds = {"limit": 5001, "unfinished": [], "since": LONG_AGO}
+    explain = await projector.execute(f"EXPLAIN (ANALYZE) {READ_CHANGES}".encode(), binds)
     text = "\n".join(line for (line,) in await explain.fetchall())
     scans = re.findall(r"(\w+ Scan).* on change_log\w* .*actual time=\S+ rows=(\S+)", text)
     assert len(scans) >= 3, text
@@ -355,7 +356,8 @@ async def test_a_batch_is_found_by_the_index_on_xid(shop: Shop, projector: Conne
 async def test_a_batch_finds_every_row_by_a_key(projector: Connection) -> None:
     """Its plans are made once, maybe in an empty shop, and must do for a full one: nothing is ever read whole."""
     ids = [uuid.uuid4()]
-    keys: dict[str, object] = {"package_ids": ids, "customer_ids": ids, "limit": 5001, "unfinished": []}
+    keys: dict[str, object] = {"package_ids": ids, "customer_ids": ids}
+    keys |= {"limit": 5001, "unfinished": [], "since": LONG_AGO}
     for statement in (
         READ_CHANGES,
         PACKAGES_OF_CUSTOMERS,
