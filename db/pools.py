@@ -1,5 +1,10 @@
 """Connections to PostgreSQL: by pool for requests, one by one for what must never wait for a request."""
 
+import contextlib
+import os
+import socket
+import weakref
+
 from psycopg import AsyncConnection
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
@@ -46,9 +51,22 @@ def make_pool(dsn: str, settings: Settings, name: str) -> Pool:
     )
 
 
+_single: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+
 async def connect(dsn: str, name: str) -> Connection:
     """Open one connection outside every pool, for listening, leading and long work."""
     conninfo = make_conninfo(
         dsn, connect_timeout=5, application_name=f"paqueteria {name}", options="-c timezone=UTC -c jit=off", **KEEPALIVE
     )
-    return await AsyncConnection.connect(conninfo, autocommit=True)
+    conn = await AsyncConnection.connect(conninfo, autocommit=True)
+    _single.add(conn)
+    return conn
+
+
+def cut_off() -> None:
+    """Shut the lines of all that `connect` has opened: whoever waits for an answer that never comes is told at once."""
+    for conn in list(_single):
+        if not conn.closed:
+            with socket.socket(fileno=os.dup(conn.fileno())) as line, contextlib.suppress(OSError):
+                line.shutdown(socket.SHUT_RDWR)

@@ -18,6 +18,9 @@ log = logs.get("health")
 EVERY = 2.0
 """Seconds between two looks of a process."""
 
+SILENCE = 10.0
+"""Seconds without an answer after which the connection is taken for lost: it can be dead without a word."""
+
 MOST_COUNTED = 100_000
 """Log rows; beyond, it is enough to know that there are so many."""
 
@@ -218,13 +221,14 @@ async def watch(dsn: str, clock: Clock) -> None:
             async with await connect(dsn, "health") as conn:
                 await conn.execute(SESSION)
                 while True:
-                    health, old = await measure(conn, clock()), await old_transactions(conn)
+                    async with asyncio.timeout(SILENCE):
+                        health, old = await measure(conn, clock()), await old_transactions(conn)
                     _show(health, old, clock())
                     named = _name(old, named)
                     await asyncio.sleep(EVERY)
-        except (psycopg.Error, Unavailable) as error:
+        except (psycopg.Error, Unavailable, TimeoutError) as error:
             _forget()
-            log.warning("health_not_measured", error=str(error))
+            log.warning("health_not_measured", error=repr(error))
             await asyncio.sleep(EVERY)
 
 

@@ -13,7 +13,7 @@ from db import change_log, projection_health
 from db.connections import make_redis
 from db.leadership import LEAD
 from db.page_cache import HEARTBEAT, EpochKeeper
-from db.pools import Connection, connect
+from db.pools import Connection, connect, cut_off
 from infra import logs, metrics
 from infra.clock import Clock, system_clock
 from infra.errors import ConfigurationError
@@ -110,8 +110,12 @@ async def _take_lead(lock: Connection) -> None:
 async def _keep_lease(lock: Connection, keeper: EpochKeeper) -> None:
     """Vouch for the cache while the lead is really ours: the connection that holds its lock answers."""
     while True:
-        async with asyncio.timeout(LEASE_PATIENCE):
-            await lock.execute("SELECT 1")
+        asked = asyncio.create_task(lock.execute("SELECT 1"))
+        asked.add_done_callback(lambda task: task.cancelled() or task.exception())  # known, also when the lead ends
+        if not (await asyncio.wait({asked}, timeout=LEASE_PATIENCE))[0]:
+            log.warning("silence", seconds=LEASE_PATIENCE)
+            cut_off()  # nothing that waits, on this connection or another, would be told otherwise
+        await asked
         await keeper.renew()
         await asyncio.sleep(HEARTBEAT)
 
