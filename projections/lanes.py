@@ -40,8 +40,7 @@ class Lanes:
         lanes = cls(report)
         async with AsyncExitStack() as stack:
             for _ in range(LANES):
-                conn = await stack.enter_async_context(await open_snapshots(dsn, name))
-                await conn.execute(LANE)
+                conn = await stack.enter_async_context(await open_snapshots(dsn, name, LANE))
                 lanes._free.put_nowait(conn)
             yield lanes
 

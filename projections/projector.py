@@ -10,6 +10,7 @@ checkpoint's snapshot, so that no Consistency-Token is told it is in.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -291,17 +292,18 @@ def _measure(batch: Batch, seconds: float, now: datetime) -> None:
 
 async def open_projector(dsn: str, name: str = "projector") -> Connection:
     """Open a connection for batches."""
-    conn = await open_snapshots(dsn, name)
-    await conn.execute(PLANS)
-    return conn
+    return await open_snapshots(dsn, name, PLANS)
 
 
-async def open_snapshots(dsn: str, name: str) -> Connection:
-    """Open a connection on which every transaction is one snapshot."""
-    conn = await connect(dsn, name)
-    await conn.set_isolation_level(IsolationLevel.REPEATABLE_READ)
-    await conn.execute(SESSION)
-    return conn
+async def open_snapshots(dsn: str, name: str, *more: str) -> Connection:
+    """Open a connection on which every transaction is one snapshot, set up by `more` statements."""
+    async with contextlib.AsyncExitStack() as stack:
+        conn = await stack.enter_async_context(await connect(dsn, name))
+        await conn.set_isolation_level(IsolationLevel.REPEATABLE_READ)
+        for statement in (SESSION, *more):
+            await conn.execute(statement.encode())
+        stack.pop_all()  # an interruption until here closes it
+        return conn
 
 
 async def catch_up(dsn: str, redis: Redis, clock: Clock = system_clock) -> None:
