@@ -250,6 +250,8 @@ async def _swap(conn: Connection, made: Sequence[Shadow], snapshot: str, now: da
     for shadow in made:
         if shadow.mends:
             await shadows.mend(conn, shadow)
+    for shadow in replacing:
+        await shadows.keep(conn, shadow)
     listing = next((shadow.say("{shadow}") for shadow in made if shadow.model.name == "package_listing"), None)
     if listing is not None or not made:
         await conn.execute(sql.SQL(RECOUNT).format(listing=listing or sql.Identifier("package_listing")))

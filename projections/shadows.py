@@ -176,6 +176,13 @@ async def _differing(conn: Connection, shadow: Shadow, which: sql.SQL, values: d
         raise
 
 
+async def keep(conn: Connection, shadow: Shadow) -> None:
+    """Give what can't be derived the rows that it has: late is better than gone."""
+    if shadow.poison:
+        statement = "INSERT INTO {shadow} SELECT * FROM {table} WHERE {key} = ANY(%(keys)s)"
+        await conn.execute(shadow.say(statement), {"keys": list(shadow.poison)})
+
+
 async def mend(conn: Connection, shadow: Shadow) -> None:
     """Derive again, in the table that serves, which of the noted rows aren't what the source says."""
     keys = list(shadow.mends or ())

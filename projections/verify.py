@@ -354,12 +354,8 @@ async def _repair(conn: Connection, found: list[Difference], clock: Clock) -> in
     for difference in found:
         if difference.model is not None and difference.dirty is not None:
             dirty[difference.model.kind].add(difference.dirty)
-    for compared in COMPARED:
-        keys = [difference.key for difference in found if difference.model is compared]
-        delete = f"DELETE FROM {compared.name} WHERE {compared.key} = ANY(%s)"
-        await conn.execute(delete.encode(), (keys,))
-    # Their counts are off by what was taken out, until they are counted anew.
-    await conn.execute("UPDATE package_counts SET count = count + %s", (len(found),))
+    # Their counts are off by what is taken out, until they are counted anew.
+    await conn.execute("UPDATE package_counts SET count = count + %s", (len(dirty["package"]),))
     before = {xid for (xid,) in await (await conn.execute(PARKED_XIDS)).fetchall()}
     await _derive(conn, "package", list(dirty["package"]), clock)
     await _derive(conn, "customer", list(dirty["customer"]), clock)
@@ -372,9 +368,13 @@ async def _repair(conn: Connection, found: list[Difference], clock: Clock) -> in
 
 
 async def _derive(conn: Connection, kind: Kind, keys: list[uuid.UUID], clock: Clock) -> None:
-    """Derive these keys again and unpark them; those that can't be derived are parked."""
+    """Derive these keys again and unpark them; those that can't be derived are parked, and keep the rows they had."""
 
     async def put(part: Collection[uuid.UUID]) -> None:
+        for compared in COMPARED:
+            if compared.kind == kind:
+                delete = f"DELETE FROM {compared.name} WHERE {compared.dirty_by} = ANY(%s)"
+                await conn.execute(delete.encode(), (list(part),))
         await derive(conn, set(part) if kind == "package" else set(), set(part) if kind == "customer" else set())
 
     poison = await derive_healthy(conn, keys, put)

@@ -168,11 +168,14 @@ async def test_what_is_parked_is_named_and_tried_again(shop: Shop, settings: Set
     shown = f"SELECT pg_visible_in_snapshot({xid}, snapshot) FROM projection_checkpoint"
     shop.conn.execute(OVERFLOW, {"days": 2_000_000_000})
     await rebuild(settings, None, clock=clock)
+    still_listed = f"SELECT status FROM package_listing WHERE package_id = '{key}'"
+    assert shop.value(still_listed) == "RECEIVED"
     named = f"package_listing {key}: parked since 2026-11-25T21:00:00.000000Z: integer out of range"
     said: list[str] = []
     assert await verify(settings, report=said.append, clock=clock) == 1
     assert await verify(settings, repair=True, report=said.append, clock=clock) == 1
     assert said == [named, named]
+    assert shop.value(still_listed) == "RECEIVED", "what can't be derived again isn't taken away"
     assert not shop.value(shown)
     shop.conn.execute(OVERFLOW, {"days": -2_000_000_000})
     assert await verify(settings, repair=True, clock=clock) == 1
