@@ -301,3 +301,27 @@ async def test_a_database_that_is_away_at_first(settings: Settings, clock: Clock
         await until(shown(later, 1))
         later.conn.close()
     shop.conn.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+async def test_an_end_is_an_end_while_the_database_goes_away(
+    settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is told to stop at the moment that a connection dies stops, and doesn't take the lead again."""
+    led = 0
+
+    async def lose_the_lead(*_: object) -> None:
+        nonlocal led
+        led += 1
+
+        async def fail() -> None:
+            task.cancel()  # the end, at the very moment at which something within fails
+            raise psycopg.OperationalError
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fail())
+
+    monkeypatch.setattr(process, "_lead", lose_the_lead)
+    task = asyncio.create_task(process.run(settings, clock))
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 30)
+    assert led == 1
