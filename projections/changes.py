@@ -18,10 +18,10 @@ Key = tuple[Literal["package", "customer"], uuid.UUID]
 Packages = dict[uuid.UUID, list[uuid.UUID]]
 """The packages of customers."""
 
-AT_ONCE = 500
+AT_ONCE = 250
 """Keys: a transaction that makes more of them dirty is taken in parts."""
 
-PART = 250
+PART = 100
 """Keys of one part: what other changes may have to wait for."""
 
 # A row for each transaction: its number, how many log rows it has, when it was made, and the keys that it makes dirty.
