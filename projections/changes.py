@@ -5,7 +5,7 @@ with 10,000 packages) in parts, which are kept in `unfinished_changes` until the
 """
 
 import uuid
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -63,9 +63,13 @@ NEXT_PART = """
 SELECT xid::text::bigint, part, package_ids, customer_ids FROM unfinished_changes ORDER BY xid, part LIMIT 1
 """
 
-KEEP_PART = """
+# The keys come as the texts of two arrays: ten thousand of them are quicker so than one by one.
+KEEP_PARTS = """
 INSERT INTO unfinished_changes (xid, part, package_ids, customer_ids)
-VALUES (%(xid)s::text::xid8, %(part)s, %(package_ids)s, %(customer_ids)s)
+SELECT %(xid)s::text::xid8, (number - 1) / %(part)s, coalesce(array_agg(key) FILTER (WHERE is_package), '{}'),
+       coalesce(array_agg(key) FILTER (WHERE NOT is_package), '{}')
+FROM unnest(%(keys)s::text::uuid[], %(are_packages)s::text::boolean[]) WITH ORDINALITY AS k (key, is_package, number)
+GROUP BY 2
 """
 
 FORGET_PART = "DELETE FROM unfinished_changes WHERE xid = %(xid)s::text::xid8 AND part = %(part)s"
@@ -146,9 +150,9 @@ async def next_part(conn: Connection) -> Part | None:
 
 async def keep_parts(conn: Connection, xid: int, keys: list[Key]) -> None:
     """Keep a change's keys for the batches to come."""
-    for number, part in enumerate(_parts(keys)):
-        binds = {"xid": str(xid), "part": number, "package_ids": of(part, "package")}
-        await conn.execute(KEEP_PART, {**binds, "customer_ids": of(part, "customer")})
+    texts = ",".join(str(key) for _, key in keys), ",".join("t" if kind == "package" else "f" for kind, _ in keys)
+    binds = {"xid": str(xid), "part": PART, "keys": f"{{{texts[0]}}}", "are_packages": f"{{{texts[1]}}}"}
+    await conn.execute(KEEP_PARTS, binds)
 
 
 async def forget_part(conn: Connection, part: Part) -> None:
@@ -159,8 +163,3 @@ async def forget_part(conn: Connection, part: Part) -> None:
 def of(keys: Iterable[Key], kind: str) -> list[uuid.UUID]:
     """Give the keys of one kind."""
     return [key for its_kind, key in keys if its_kind == kind]
-
-
-def _parts(keys: list[Key]) -> Iterator[list[Key]]:
-    for start in range(0, len(keys), PART):
-        yield keys[start : start + PART]
