@@ -157,7 +157,7 @@ def rebuild(
 def verify(*, repair: Annotated[bool, typer.Option("--repair", help="Derive again what differs.")] = False) -> None:
     """Prove that the read side equals the write side; exit status 1 if it doesn't."""
     with _servers() as settings:
-        differences = asyncio.run(verify_projections(settings, repair=repair, report=console.print))
+        differences = asyncio.run(verify_projections(settings, repair=repair, report=cli.say))
     if not differences:
         console.print("The read side equals the write side.")
     elif repair:
@@ -245,7 +245,7 @@ async def _show_parked(settings: Settings, *, is_retried: bool) -> None:
         waiting = await parking.list_parked(conn)
     for key in waiting:
         since = key.since.isoformat(timespec="seconds")
-        console.print(f"{key.kind} {key.key} since {since}, {key.changes} changes: {key.reason}", markup=False)
+        cli.say(f"{key.kind} {key.key} since {since}, {key.changes} changes: {key.reason}")
     console.print(f"{len(waiting)} parked." if waiting else "Nothing is parked.")
 
 

@@ -24,6 +24,11 @@ def fail(sentence: str) -> None:
     sys.exit(1)
 
 
+def say(sentence: str) -> None:
+    """Print one line as one line, however long: it may be read by a program."""
+    console.print(sentence, markup=False, soft_wrap=True)
+
+
 @contextlib.contextmanager
 def progress() -> Iterator[Callable[[str, int, int], None]]:
     """Show bars; the function takes what is being done, how much of it is done, and how much there is."""
