@@ -2,12 +2,11 @@
 
 import asyncio
 import re
-import statistics
 from functools import partial
 from pathlib import Path
 
 from bench.measurement import Measurement, in_turn
-from bench.results import Figure, Findings, Plot, by_round
+from bench.results import Findings, median, ratio, rounds_plot
 from bench.shops import Bench
 from db.change_log import CHANNEL
 from db.embedded import program
@@ -55,26 +54,12 @@ async def notify_in_transaction(bench: Bench) -> Findings:
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
     without, within = rates.values()
-    ratios = [one / other for one, other in zip(without, within, strict=True)]
     return Findings(
         figures=[
-            Figure(
-                name="commits without, over with NOTIFY", value=statistics.median(ratios), unit="times", rounds=ratios
-            ),
-            *(
-                Figure(name=f"commits {name}", value=statistics.median(values), unit="/s", rounds=values)
-                for name, values in rates.items()
-            ),
+            ratio("commits without, over with NOTIFY", without, within),
+            *(median(f"commits {name}", values, "/s") for name, values in rates.items()),
         ],
-        plots=[
-            Plot(
-                title=f"Commits of {CLIENTS} clients",
-                x_label="round",
-                y_label="commits a second",
-                series=[by_round(name, values) for name, values in rates.items()],
-                style="dots",
-            )
-        ],
+        plots=[rounds_plot(f"Commits of {CLIENTS} clients", "commits a second", rates)],
     )
 
 
