@@ -1,17 +1,14 @@
 """What it would cost to wake the projector from within the write transaction."""
 
 import asyncio
-import re
 from functools import partial
-from pathlib import Path
 
 from bench.measurement import Measurement, in_turn
+from bench.pgbench import transactions_a_second
 from bench.results import Findings, median, ratio, rounds_plot
 from bench.shops import Bench
 from db.change_log import CHANNEL
-from db.embedded import program
 from db.pools import connect
-from infra.errors import ConfigurationError
 from infra.settings import Settings
 
 CLIENTS = 8
@@ -48,7 +45,10 @@ async def notify_in_transaction(bench: Bench) -> Findings:
         for name, script in scripts.items():
             text = COMMAND.format(packages=bench.packages, notify=VARIANTS[name])
             await asyncio.to_thread(script.write_text, text)
-        variants = {name: partial(_rate, settings, script, bench.seconds) for name, script in scripts.items()}
+        variants = {
+            name: partial(transactions_a_second, settings, script, CLIENTS, bench.seconds)
+            for name, script in scripts.items()
+        }
         listening = asyncio.create_task(_listen(settings))
         rates = await in_turn(variants, bench.rounds, bench.report)
         listening.cancel()
@@ -61,23 +61,6 @@ async def notify_in_transaction(bench: Bench) -> Findings:
         ],
         plots=[rounds_plot(f"Commits of {CLIENTS} clients", "commits a second", rates)],
     )
-
-
-async def _rate(settings: Settings, script: Path, seconds: float) -> float:
-    arguments = ["-n", "-c", str(CLIENTS), "-j", "2", "-M", "prepared", "-T", str(max(1, round(seconds))), "-f"]
-    process = await asyncio.create_subprocess_exec(
-        program("pgbench"),
-        *arguments,
-        script,
-        settings.postgres_dsn,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output = (await process.communicate())[0].decode()
-    found = re.search(r"^tps = ([0-9.]+)", output, re.MULTILINE)
-    if process.returncode or found is None:
-        raise ConfigurationError(f"pgbench failed: {output.strip()}")
-    return float(found[1])
 
 
 async def _listen(settings: Settings) -> None:
