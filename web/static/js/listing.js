@@ -16,6 +16,14 @@ let timer = 0;
 
 const versions = () => new Map([...rows()].map((row) => [row.id, row.dataset.version]));
 
+/** Do something to the rows, and leave the first one in view where it was; at the top, new ones may push it down. */
+function holdingStill(work) {
+  const first = scrollY && [...rows()].find((row) => row.getBoundingClientRect().top > 0);
+  const before = first && first.getBoundingClientRect().top;
+  work();
+  if (first && first.isConnected) scrollBy(0, first.getBoundingClientRect().top - before);
+}
+
 /** Show the rows anew, as many as there are, at least as new as the last change that was told. */
 async function refresh() {
   const before = asked;
@@ -28,7 +36,8 @@ async function refresh() {
     const text = await answer.text();
     if (!answer.ok || asked !== before) return;
     const known = versions();
-    htmx.swap(listing(), text, { swapStyle: "morph:outerHTML", swapDelay: 0, settleDelay: 0 });
+    const swap = { swapStyle: "morph:outerHTML", swapDelay: 0, settleDelay: 0 };
+    holdingStill(() => htmx.swap(listing(), text, swap, { contextElement: listing() }));
     for (const row of rows()) row.classList.toggle("is-new", known.get(row.id) !== row.dataset.version);
   } catch {
     say(false);
