@@ -17,12 +17,11 @@ from bench.traffic import sign_in
 from commands.packages import DOCUMENTS
 from commands.positions import LOWEST_FREE
 from commands.receive_by_guide import FIND, STORE
-from commands.seed_sample import phone
 from commands.transaction import BEGIN
 from db.pools import connect
 from infra.settings import Settings
 
-CUSTOMERS = 500
+CUSTOMERS = "SELECT phone FROM customers WHERE phone IS NOT NULL ORDER BY md5(phone) LIMIT 500"
 """Known ones, to whom the parcels come."""
 
 BATCH = 1000
@@ -50,7 +49,7 @@ NUMBERS_OF_A_ROUND = 1_000_000
 # Each number is a guide and a code of its own.
 NUMBERED = f"""\\set n :n + 1
 \\set number :client_id * {NUMBERS_OF_ONE} + :first + :n
-\\set known :number % {CUSTOMERS}
+\\set known :number % :customers
 """
 
 CODE = "translate(lpad(to_hex(:number::bigint), 8, '0'), '01abcdef', 'GHABCDEF')"
@@ -96,35 +95,37 @@ def reception_script() -> str:
     return "\n".join(steps) + "\n"
 
 
-def parcel(number: int) -> dict[str, Any]:
+def parcel(phone: str) -> dict[str, Any]:
     """Make the body of a reception of a known customer's parcel."""
     return {
         "guide_number": f"{secrets.token_hex(4).upper()}-{NUMBER}",
         "customer_name": "María Peña",
-        "customer_phone": phone(number % CUSTOMERS),
+        "customer_phone": phone,
         "package_type": "NORMAL",
         "condition": "GOOD",
     }
 
 
-async def prepare(settings: Settings, positions: int) -> None:
-    """Give the shop as many free places as will be needed."""
+async def prepare(settings: Settings, positions: int) -> list[str]:
+    """Give the shop as many free places as will be needed, and choose the customers by their phones."""
     async with await connect(settings.postgres_dsn, "bench") as conn:
         await conn.execute(ADD_POSITIONS, {"count": positions})
-        await conn.execute(KNOWN_PHONES, {"phones": [phone(number) for number in range(CUSTOMERS)]})
+        phones = [phone for (phone,) in await (await conn.execute(CUSTOMERS)).fetchall()]
+        await conn.execute(KNOWN_PHONES, {"phones": phones})
         await conn.execute("VACUUM (ANALYZE) positions, known_phones")
+    return phones
 
 
-async def receptions(settings: Settings, headers: dict[str, str], seconds: float) -> float:
+async def receptions(settings: Settings, phones: list[str], headers: dict[str, str], seconds: float) -> float:
     """Give the receptions a second, one by one."""
-    requests = [request("/api/v1/receptions", parcel(number), headers) for number in range(CUSTOMERS)]
+    requests = [request("/api/v1/receptions", parcel(phone), headers) for phone in phones]
     return (await drive(settings, requests, seconds)).rate
 
 
 async def command(bench: Bench) -> Findings:
     """Receive parcels through HTTP, and by the same statements without the service around them."""
     async with bench.open() as settings, AsyncExitStack() as stack:
-        await prepare(settings, round(bench.rounds * max(1, bench.seconds) * MOST_A_SECOND))
+        phones = await prepare(settings, round(bench.rounds * max(1, bench.seconds) * MOST_A_SECOND))
         headers = {"Authorization": f"Bearer {await sign_in(settings)}"}
         script = settings.data_dir / "reception.sql"
         await asyncio.to_thread(script.write_text, reception_script())
@@ -136,12 +137,12 @@ async def command(bench: Bench) -> Findings:
         async def by_pgbench() -> float:
             nonlocal done
             done += 1
-            first = done * NUMBERS_OF_A_ROUND
-            return await transactions_a_second(settings, script, CONNECTIONS, bench.seconds, first=first, n=0)
+            variables = {"first": done * NUMBERS_OF_A_ROUND, "n": 0, "customers": len(phones)}
+            return await transactions_a_second(settings, script, CONNECTIONS, bench.seconds, **variables)
 
         variants: dict[str, Variant] = {
-            "commands": partial(receptions, api, headers, bench.seconds),
-            "its SQL by a bare ASGI application": partial(receptions, bare, {}, bench.seconds),
+            "commands": partial(receptions, api, phones, headers, bench.seconds),
+            "its SQL by a bare ASGI application": partial(receptions, bare, phones, {}, bench.seconds),
             "its SQL by pgbench": by_pgbench,
         }
         rates = await in_turn(variants, bench.rounds, bench.report)
@@ -159,17 +160,17 @@ async def command(bench: Bench) -> Findings:
 async def batch_reception(bench: Bench) -> Findings:
     """Receive parcels one by one, and a thousand at a time."""
     async with bench.open() as settings:
-        await prepare(settings, round(bench.rounds * max(1, bench.seconds) * 2 * MOST_A_SECOND))
+        phones = await prepare(settings, round(bench.rounds * max(1, bench.seconds) * 2 * MOST_A_SECOND))
         headers = {"Authorization": f"Bearer {await sign_in(settings)}"}
         async with projecting(settings), serving(settings, "commands") as api:
 
             async def batches() -> float:
-                bodies = [[parcel(number) for number in range(BATCH)] for _ in range(LANES)]
+                bodies = [[parcel(phones[number % len(phones)]) for number in range(BATCH)] for _ in range(LANES)]
                 requests = [request("/api/v1/receptions/batch", body, headers) for body in bodies]
                 return (await drive(api, requests, bench.seconds, LANES)).rate * BATCH
 
             variants: dict[str, Variant] = {
-                "one by one": partial(receptions, api, headers, bench.seconds),
+                "one by one": partial(receptions, api, phones, headers, bench.seconds),
                 "a thousand at a time": batches,
             }
             rates = await in_turn(variants, bench.rounds, bench.report)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
+from urllib.parse import urlsplit
 
 import jwt
 from fastapi import Depends, Request
@@ -16,6 +17,9 @@ from infra.errors import Forbidden, Unauthenticated
 
 SESSION_LENGTH = timedelta(hours=12)
 """A shift: staff sign in once a day."""
+
+SESSION_COOKIE = "paqueteria_session"
+"""Holds the same token that `Authorization: Bearer` does, for the pages."""
 
 _passwords = PasswordHash.recommended()
 
@@ -96,23 +100,52 @@ def decode_session(token: str, key: str, now: datetime) -> Session:
 
 
 async def authenticate(request: Request) -> Identity | None:
-    """Find out who asks by the Authorization header; None when there is no such header."""
+    """Find out who asks: by the Authorization header, else by the cookie of our own pages; None without either."""
     header = request.headers.get("Authorization")
     if header is None:
-        return None
+        cookie = request.cookies.get(SESSION_COOKIE)
+        return await _identify(request, cookie) if cookie and is_from_our_pages(request) else None
     scheme, _, token = header.partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise Unauthenticated("Authorization must be: Bearer <access token>")
+    return await _identify(request, token.strip())
+
+
+async def _identify(request: Request, token: str) -> Identity:
     state = request.app.state
-    identity: Identity | None = await state.identify(decode_session(token.strip(), state.signing_key, state.clock()))
+    identity: Identity | None = await state.identify(decode_session(token, state.signing_key, state.clock()))
     if identity is None:
         raise Unauthenticated("The session has ended: sign in again")
     return identity
 
 
+def is_from_our_pages(request: Request) -> bool:
+    """Tell whether a browser sends this for one of our own pages, so that its cookie means what it says.
+
+    What only reads may come from anywhere, for another site can't see the answer. What writes must say that its origin
+    is ours: by `Sec-Fetch-Site`, which no script can set, or, where a browser leaves that out (plain HTTP), by
+    `Origin`.
+    """
+    if request.method in ("GET", "HEAD"):
+        return True
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site == "same-origin"
+    return urlsplit(request.headers.get("Origin", "")).netloc == request.headers.get("Host", "?")
+
+
 async def authorize(request: Request, needed: Role | None) -> Identity | None:
-    """Let the request through or raise; on a public route a token that is given must still be a good one."""
-    identity = await authenticate(request)
+    """Let the request through or raise.
+
+    On a public route a token that is given must still be a good one; a cookie comes unasked, and one that has ended is
+    as good as none.
+    """
+    try:
+        identity = await authenticate(request)
+    except Unauthenticated:
+        if needed is not PUBLIC or "Authorization" in request.headers:
+            raise
+        return None
     if needed is PUBLIC:
         return identity
     if identity is None:
