@@ -4,7 +4,7 @@ import re
 import time
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.web.axe import violations
 from tests.web.conftest import Visitor
@@ -148,15 +148,15 @@ def test_a_lost_answer_is_asked_for_again_and_nothing_is_done_twice(visitor: Vis
     """The same step under the same key: received once, and shown as received, not as something to hand over."""
     announced = shop.announce()
     page = visitor.open("/mostrador")
-    lost = []
+    lost: list[Route] = []
 
-    def lose(route: object) -> None:
+    def lose(route: Route) -> None:
         if lost:
-            route.continue_()  # type: ignore[attr-defined]
+            route.continue_()
         else:
-            route.fetch()  # type: ignore[attr-defined]
+            route.fetch()
             lost.append(route)
-            route.abort()  # type: ignore[attr-defined]
+            route.abort()
 
     page.route("**/mostrador", lose)
     scan(page, announced["guide_number"])
