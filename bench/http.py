@@ -34,9 +34,11 @@ class Answer:
 class Client:
     """Someone who asks one thing after the other."""
 
-    def __init__(self, settings: Settings, token: str) -> None:
+    def __init__(self, settings: Settings, token: str, *, past_caches: bool = False) -> None:
         self._settings = settings
         self._head = f"Host: bench\r\nAuthorization: Bearer {token}\r\n"
+        if past_caches:
+            self._head += "Cache-Control: no-store\r\n"
 
     async def __aenter__(self) -> Self:
         self._reader, self._writer = await asyncio.open_connection(self._settings.host, self._settings.port)
