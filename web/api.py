@@ -10,6 +10,7 @@ from infra.clock import Clock, system_clock
 from infra.http import create_app as compose
 from infra.settings import Settings
 from infra.stopping import ending_streams
+from queries.hot_pages import with_hot_pages
 
 DESCRIPTION = f"""Parcels from their announcement to their end: commands write, queries read.
 
@@ -18,7 +19,7 @@ DESCRIPTION = f"""Parcels from their announcement to their end: commands write, 
 
 def create_app(settings: Settings | None = None, clock: Clock = system_clock) -> FastAPI:
     """Make one application of both APIs; without settings it reads the environment."""
-    opened = ending_streams(lifespan(settings or Settings.load()))
+    opened = ending_streams(with_hot_pages(lifespan(settings or Settings.load())))
     routers = [*commands.api.ROUTERS, *queries.api.ROUTERS, admin_api.admin]
     app = compose("Paquetería", DESCRIPTION, routers, opened)
     app.state.clock = clock
