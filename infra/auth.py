@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
+from urllib.parse import urlsplit
 
 import jwt
 from fastapi import Depends, Request
@@ -17,6 +18,9 @@ from infra.errors import Forbidden, Unauthenticated
 
 SESSION_LENGTH = timedelta(hours=12)
 """A shift: staff sign in once a day."""
+
+SESSION_COOKIE = "paqueteria_session"
+"""Holds the same token that `Authorization: Bearer` does, for the pages."""
 
 _passwords = PasswordHash.recommended()
 
@@ -114,15 +118,20 @@ def verify(token: str, key: str) -> Verified:
 
 
 async def authenticate(request: Request) -> Caller | None:
-    """Find out who asks by the Authorization header; None when there is no such header."""
+    """Find out who asks: by the Authorization header, else by the cookie of our own pages; None without either."""
     header = request.headers.get("Authorization")
     if header is None:
-        return None
+        cookie = request.cookies.get(SESSION_COOKIE)
+        return await _identify(request, cookie) if cookie and is_from_our_pages(request) else None
     scheme, _, token = header.partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise Unauthenticated("Authorization must be: Bearer <access token>")
+    return await _identify(request, token.strip())
+
+
+async def _identify(request: Request, token: str) -> Caller:
     state = request.app.state
-    verified = verify(token.strip(), state.signing_key)
+    verified = verify(token, state.signing_key)
     if verified.expires_at <= state.clock().timestamp():
         raise Unauthenticated("The session has ended: sign in again")
     identify: Identify = state.recognise if request.method in SAFE_METHODS else state.identify
@@ -132,9 +141,33 @@ async def authenticate(request: Request) -> Caller | None:
     return Caller(identity, verified)
 
 
+def is_from_our_pages(request: Request) -> bool:
+    """Tell whether a browser sends this for one of our own pages, so that its cookie means what it says.
+
+    What only reads may come from anywhere, for another site can't see the answer. What writes must say that its origin
+    is ours: by `Sec-Fetch-Site`, which no script can set, or, where a browser leaves that out (plain HTTP), by
+    `Origin`.
+    """
+    if request.method in ("GET", "HEAD"):
+        return True
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site == "same-origin"
+    return urlsplit(request.headers.get("Origin", "")).netloc == request.headers.get("Host", "?")
+
+
 async def authorize(request: Request, needed: Role | None) -> Caller | None:
-    """Let the request through or raise; on a public route a token that is given must still be a good one."""
-    caller = await authenticate(request)
+    """Let the request through or raise.
+
+    On a public route a token that is given must still be a good one; a cookie comes unasked, and one that has ended is
+    as good as none.
+    """
+    try:
+        caller = await authenticate(request)
+    except Unauthenticated:
+        if needed is not PUBLIC or "Authorization" in request.headers:
+            raise
+        return None
     if needed is PUBLIC:
         return caller
     if caller is None:

@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from infra import logs, metrics
 from infra.auth import PUBLIC, allow
 from infra.clock import system_clock
+from infra.documentation import document
 from infra.errors import Invalid, Malformed, NotFound, Problem, Unavailable
 from infra.fields import errors_by_field
 from infra.routing import GuardedRoute
@@ -29,6 +30,9 @@ from infra.routing import GuardedRoute
 log = logs.get("http")
 
 PROBLEM_TYPE = "application/problem+json"
+
+AWAY = (psycopg.OperationalError, psycopg.InterfaceError, psycopg_pool.PoolTimeout)
+"""What is raised while the database can't be reached."""
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 Findings = Callable[[], Awaitable[Mapping[str, str]]]
@@ -81,7 +85,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
     return respond(Invalid(errors_by_field(errors)), request)
 
 
-async def _http_exception(request: Request, error: Exception) -> Response:
+async def http_exception(request: Request, error: Exception) -> Response:
     """Starlette's own refusals: no such route, no such method, a form that can't be read."""
     error = cast("HTTPException", error)
     body = {
@@ -223,8 +227,8 @@ def create_app(title: str, description: str, routers: Iterable[APIRouter], lifes
         description=description,
         version="1.0.0",
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
-        swagger_ui_oauth2_redirect_url=None,
         strict_content_type=False,
     )
     app.state.clock = system_clock
@@ -233,10 +237,11 @@ def create_app(title: str, description: str, routers: Iterable[APIRouter], lifes
     app.add_middleware(Observed)
     app.add_exception_handler(Problem, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http_exception)
-    for away in (psycopg.OperationalError, psycopg.InterfaceError, psycopg_pool.PoolTimeout):
+    app.add_exception_handler(HTTPException, http_exception)
+    for away in AWAY:
         app.add_exception_handler(away, _database_away)
     _document_sign_in(app)
+    document(app)
     return app
 
 

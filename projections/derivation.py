@@ -1,4 +1,7 @@
-"""Derive the read models of dirty keys again from the normalized tables, whatever it was that made them dirty."""
+"""Derive the read models of dirty keys again from the normalized tables, whatever it was that made them dirty.
+
+All of them in one statement: a batch is mostly of a few keys, and then each statement costs more than what it does.
+"""
 
 import uuid
 from collections.abc import Collection, Sequence
@@ -6,6 +9,7 @@ from dataclasses import dataclass, field
 
 from db.pools import Connection
 from projections import (
+    batch_changes,
     customer_listing,
     package_counts,
     package_listing,
@@ -13,40 +17,38 @@ from projections import (
     page_generations,
     payment_listing,
 )
-from projections.changes import Key, of
+from projections.changes import Key, array_of, of
 from projections.parking import derive_healthy
+
+DERIVE = f"""
+WITH {package_listing.DERIVED}, {package_search.DERIVED}, {payment_listing.DERIVED}, {package_counts.DERIVED},
+     {customer_listing.DERIVED}
+SELECT ARRAY({page_generations.SCOPES}), ({batch_changes.PACKAGES})
+"""
 
 
 @dataclass(slots=True)
 class Derived:
-    """How packages moved, the scopes whose pages that changes, and why some keys couldn't be derived."""
+    """The scopes whose pages that changes, the packages as they now are, and why some keys couldn't be derived."""
 
-    moved: list[package_listing.Moved] = field(default_factory=list)
     scopes: set[str] = field(default_factory=set)
+    packages: list[str] = field(default_factory=list)
+    """Each is a piece of an array of JSON."""
     reasons: dict[Key, str] = field(default_factory=dict)
 
-
-async def derive(
-    conn: Connection, package_ids: Collection[uuid.UUID], customer_ids: Collection[uuid.UUID]
-) -> tuple[list[package_listing.Moved], set[str]]:
-    """Derive the rows of these keys; tell how packages moved, and the scopes whose pages that changes."""
-    moved: list[package_listing.Moved] = []
-    if package_ids:
-        moved = await package_listing.project(conn, package_ids)
-        await package_search.project(conn, package_ids)
-        if gone := [row.package_id for row in moved if row.status is None]:
-            await package_search.forget(conn, gone)
-        await payment_listing.project(conn, package_ids)
-        await package_counts.project(conn, moved)
-    owners = {row.customer_id for row in moved if row.customer_id is not None}
-    changed = await customer_listing.project(conn, {*customer_ids, *owners})
-    return moved, page_generations.scopes_of(moved, changed)
+    def add(self, other: "Derived") -> None:
+        """Take in what else was derived."""
+        self.scopes |= other.scopes
+        self.packages += other.packages
+        self.reasons |= other.reasons
 
 
-async def derive_all(conn: Connection, keys: Collection[Key]) -> Derived:
-    """Derive every key; one that can't be derived fails them all."""
-    moved, scopes = await derive(conn, of(keys, "package"), of(keys, "customer"))
-    return Derived(moved, scopes)
+async def derive(conn: Connection, package_ids: Collection[uuid.UUID], customer_ids: Collection[uuid.UUID]) -> Derived:
+    """Derive the rows of these keys; one that can't be derived fails them all."""
+    binds = {"package_ids": array_of(package_ids), "customer_ids": array_of(customer_ids)}
+    row = await (await conn.execute(DERIVE, binds)).fetchone()
+    scopes, packages = row or ((), None)
+    return Derived(set(scopes), [packages] if packages else [])
 
 
 async def derive_what_can_be(conn: Connection, keys: Collection[Key], suspects: Collection[Key]) -> Derived:
@@ -54,13 +56,10 @@ async def derive_what_can_be(conn: Connection, keys: Collection[Key], suspects: 
     derived = Derived()
 
     async def derive_packages(package_ids: Sequence[uuid.UUID]) -> None:
-        moved, scopes = await derive(conn, package_ids, ())
-        derived.moved += moved
-        derived.scopes |= scopes
+        derived.add(await derive(conn, package_ids, ()))
 
     async def derive_customers(customer_ids: Sequence[uuid.UUID]) -> None:
-        _, scopes = await derive(conn, (), customer_ids)
-        derived.scopes |= scopes
+        derived.add(await derive(conn, (), customer_ids))
 
     suspected = set(keys) & set(suspects)
     for group in ([key for key in keys if key not in suspected], *([key] for key in suspected)):

@@ -36,10 +36,11 @@ from projections.changes import (
     forget_part,
     keep_parts,
     next_part,
+    of,
     read_changes,
     read_packages,
 )
-from projections.derivation import Derived, derive_all, derive_what_can_be
+from projections.derivation import Derived, derive, derive_what_can_be
 from projections.snapshot import Snapshot
 
 log = logs.get("projector")
@@ -61,22 +62,26 @@ BATCH_PATIENCE = 60.0
 QUIET_TRANSACTIONS = 1000
 """Transactions without a change after which the checkpoint moves all the same, so that no scan begins far back."""
 
-# A day is left for clocks that are set back.
-READ_CHECKPOINT = """
-SELECT batch, snapshot::text, pg_current_snapshot()::text,
-       greatest(unread_since - interval '1 day', '2000-01-01T00:00:00Z')
-FROM projection_checkpoint WHERE name = 'listing'
+HOLD_CHECKPOINT = "LOCK TABLE projection_checkpoint IN ROW EXCLUSIVE MODE"
+
+UNFINISHED = """
+ARRAY(SELECT xid::text::bigint FROM unfinished_changes), ARRAY(SELECT xid::text::bigint FROM parked_changes)
 """
 
-READ_UNFINISHED = """
-SELECT ARRAY(SELECT xid::text::bigint FROM unfinished_changes), ARRAY(SELECT xid::text::bigint FROM parked_changes)
+# A day is left for clocks that are set back.
+READ_CHECKPOINT = f"""
+SELECT batch, snapshot::text, pg_current_snapshot()::text,
+       greatest(unread_since - interval '1 day', '2000-01-01T00:00:00Z'),
+       {UNFINISHED}
+FROM projection_checkpoint WHERE name = 'listing'
 """
 
 READ_PARKED = "SELECT DISTINCT kind, key FROM parked_changes"
 
 READ_MADE_AT = "SELECT max(at) FROM change_log WHERE xid = %(xid)s::text::xid8"
 
-MOVE_CHECKPOINT = """
+MOVE_CHECKPOINT = f"""
+WITH {page_generations.RAISED}, {batch_changes.NOTED}
 UPDATE projection_checkpoint SET snapshot = %(snapshot)s::pg_snapshot, batch = %(batch)s, at = %(at)s,
     unread_from = %(unread_from)s::text::xid8,
     unread_since = CASE WHEN %(unread_from)s::text::xid8 >= pg_snapshot_xmax(snapshot) THEN snapshot_at
@@ -161,27 +166,33 @@ async def project_batch(conn: Connection, clock: Clock, *, largest: int = LARGES
 
 
 async def _project(conn: Connection, clock: Clock, largest: int, *, is_careful: bool = False) -> Batch:
-    row = await (await conn.execute(READ_CHECKPOINT)).fetchone()
+    # First the checkpoint, then the read models: in the order of a rebuild's swap, so that neither waits for the other.
+    async with conn.pipeline():
+        await conn.execute(HOLD_CHECKPOINT)
+        read = await conn.execute(READ_CHECKPOINT)
+    row = await read.fetchone()
     if row is None:
         raise Fenced
-    old_batch, stored, current = row[0], Snapshot.parse(row[1]), Snapshot.parse(row[2])
-    unfinished = await _read_unfinished(conn)
-    changes, end = await read_changes(conn, largest, Unread(row[3], unfinished.xids))
+    old_batch, stored, current, since = row[0], Snapshot.parse(row[1]), Snapshot.parse(row[2]), row[3]
+    unfinished = Unfinished(*map(frozenset, row[4:]))
+    changes, end = await read_changes(conn, largest, Unread(since, unfinished.xids))
     work, changes, end = _plan(changes, await read_packages(conn, changes), end, largest)
     is_new = bool(changes or unfinished.in_parts)
     if not is_new and current.xmax - stored.xmax < QUIET_TRANSACTIONS:
         return Batch(old_batch, 0, frozenset(), is_new=False, is_last=True)
-    number, at, scopes = old_batch + is_new, clock(), frozenset[str]()
+    number, at, derived = old_batch + is_new, clock(), Derived()
     if is_new:
-        is_reference = any(change.is_reference for change in changes)
-        scopes = await _derive(conn, work, number, at, is_careful=is_careful, is_reference=is_reference)
+        derived = await _derive(conn, work, unfinished, at, is_careful=is_careful)
+        if any(change.is_reference for change in changes):
+            derived.scopes.add("reference")
         if unfinished.xids or work.large or is_careful:
             unfinished = await _read_unfinished(conn)
     snapshot = stored.advanced(current, end, unfinished.xids)
     unread_from = snapshot.first_hidden(besides=unfinished.xids)
     binds = {"snapshot": str(snapshot), "unread_from": str(unread_from), "batch": number, "old_batch": old_batch}
-    binds["is_whole"] = end is None
-    moved = await conn.execute(MOVE_CHECKPOINT, binds | {"at": at})
+    binds |= {"is_whole": end is None, "at": at}
+    binds |= {"scopes": list(derived.scopes), "packages": f"[{','.join(derived.packages)}]"}
+    moved = await conn.execute(MOVE_CHECKPOINT, binds)
     if moved.rowcount != 1:
         raise Fenced
     made_at = [change.at for change in changes if change.xid not in unfinished.xids]
@@ -189,7 +200,7 @@ async def _project(conn: Connection, clock: Clock, largest: int, *, is_careful: 
         row = await (await conn.execute(READ_MADE_AT, {"xid": str(work.part.xid)})).fetchone()
         made_at += row or ()
     rows, is_last = sum(change.rows for change in changes), end is None and not unfinished.in_parts
-    return Batch(number, rows, scopes, is_new=is_new, is_last=is_last, made_at=tuple(made_at))
+    return Batch(number, rows, frozenset(derived.scopes), is_new=is_new, is_last=is_last, made_at=tuple(made_at))
 
 
 def _plan(
@@ -210,30 +221,28 @@ def _plan(
 
 
 async def _read_unfinished(conn: Connection) -> Unfinished:
-    row = await (await conn.execute(READ_UNFINISHED)).fetchone()
+    row = await (await conn.execute(f"SELECT {UNFINISHED}".encode())).fetchone()
     in_parts, parked = row or ((), ())
     return Unfinished(frozenset(in_parts), frozenset(parked))
 
 
-async def _derive(
-    conn: Connection, work: Work, batch: int, at: datetime, *, is_careful: bool, is_reference: bool
-) -> frozenset[str]:
-    # First the checkpoint, then the read models: in the order of a rebuild's swap, so that neither waits for the other.
-    await conn.execute("LOCK TABLE projection_checkpoint IN ROW EXCLUSIVE MODE")
+async def _derive(conn: Connection, work: Work, unfinished: Unfinished, at: datetime, *, is_careful: bool) -> Derived:
     for xid, large in work.large.items():
         await keep_parts(conn, xid, large)
-    work.part = await next_part(conn)
+    if unfinished.in_parts or work.large:
+        work.part = await next_part(conn)
     keys = work.keys()
-    parked: set[Key] = set(await (await conn.execute(READ_PARKED)).fetchall())
-    derived = await derive_what_can_be(conn, keys, parked) if is_careful else await derive_all(conn, keys)
+    parked = set[Key](await (await conn.execute(READ_PARKED)).fetchall()) if unfinished.parked else set[Key]()
+    derived = await (
+        derive_what_can_be(conn, keys, parked)
+        if is_careful
+        else derive(conn, of(keys, "package"), of(keys, "customer"))
+    )
     await _park(conn, work, derived, at)
     await _unpark(conn, (keys & parked) - derived.reasons.keys())
     if work.part is not None:
         await forget_part(conn, work.part)
-    scopes = derived.scopes | ({"reference"} if is_reference else set())
-    await page_generations.project(conn, scopes, batch)
-    await batch_changes.project(conn, derived.moved, batch, at)
-    return frozenset(scopes)
+    return derived
 
 
 async def _park(conn: Connection, work: Work, derived: Derived, at: datetime) -> None:

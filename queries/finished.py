@@ -57,10 +57,14 @@ class Hot:
 
 
 class Finished:
-    """A page with the token that names its batch; the compressed form is made when it is first asked for."""
+    """A page with the token that names its batch; the compressed form is made when it is first asked for.
 
-    def __init__(self, page: Page, tokens: TokenSigner) -> None:
+    `digest` names its question, where it may be asked again.
+    """
+
+    def __init__(self, page: Page, tokens: TokenSigner, digest: str = "") -> None:
         self.page = page
+        self.digest = digest
         self._token = tokens.sign(Token(page.checkpoint.incarnation, batch=page.checkpoint.batch)).encode()
         self._plain = _plain(page)
         self._gzipped: Form | None = None

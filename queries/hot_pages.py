@@ -14,7 +14,7 @@ import itertools
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -59,7 +59,6 @@ START, BODY = "http.response.start", "http.response.body"
 class Ready:
     """A finished page, and as long as what it may be shown."""
 
-    digest: str
     finished: Finished
     scopes: Sequence[str]
     view: View | None
@@ -103,11 +102,17 @@ class Known:
 
 @dataclass(slots=True, eq=False)
 class Recognised:
-    """What an Authorization header comes to, as of a count of changes of staff."""
+    """Who somebody's credentials name, as of a count of changes of staff."""
 
     role: Role
     until: datetime
     staff_changes: int
+
+
+def credentials_of(headers: Mapping[bytes, bytes]) -> bytes:
+    """Give what somebody identifies themselves by, as it came: the header for it, else the cookies."""
+    authorization = headers.get(b"authorization")
+    return b"cookie: " + headers.get(b"cookie", b"") if authorization is None else authorization
 
 
 class HotPages:
@@ -138,16 +143,16 @@ class HotPages:
         now = self._clock()
         if (
             len(headers) != len(scope["headers"])
-            or not self._is_let_in(headers.get(b"authorization"), known.access, now)
+            or not self._is_let_in(headers, known.access, now)
             or not self._may_show(known, headers, now)
         ):
             return None
         return self._finish(known, headers)
 
-    def _is_let_in(self, authorization: bytes | None, access: Role | None, now: datetime) -> bool:
-        if authorization is None:
-            return access is None
-        caller = self._recognised.get(authorization)
+    def _is_let_in(self, headers: dict[bytes, bytes], access: Role | None, now: datetime) -> bool:
+        if access is None and b"authorization" not in headers:
+            return True
+        caller = self._recognised.get(credentials_of(headers))
         return (
             caller is not None
             and caller.staff_changes == self._watcher.staff_changes
@@ -179,7 +184,7 @@ class HotPages:
 
     def _finish(self, known: Known, headers: dict[bytes, bytes]) -> tuple[Message, Message]:
         ready = known.ready
-        self._pages.move_to_end(ready.digest)
+        self._pages.move_to_end(ready.finished.digest)
         accepted = headers.get(b"accept-encoding")
         hot = ready.finished.hot(is_gzipped=accepted is not None and takes_gzip(accepted.decode("latin-1")))
         request_id = headers.get(b"x-request-id")
@@ -209,13 +214,14 @@ class HotPages:
         page = ready.finished.page
         return ready.finished if page.is_current(now) and now - page.made_at <= STALE_FOR else None
 
-    def keep(self, digest: str, finished: Finished, scopes: Sequence[str], view: View | None) -> Ready:
+    def keep(self, finished: Finished, scopes: Sequence[str], view: View | None) -> Ready:
         """Keep a page that was asked for under a view; that has ended meanwhile, it is kept as the last known."""
         page = finished.page
         until = page.made_at + self._ttl
         if page.expires_at is not None:
             until = min(until, page.expires_at)
-        ready = Ready(digest, finished, tuple(scopes), view, until)
+        digest = finished.digest
+        ready = Ready(finished, tuple(scopes), view, until)
         if (old := self._pages.pop(digest, None)) is not None:
             self._bytes -= old.size
             ready.known = old.known
@@ -226,27 +232,28 @@ class HotPages:
         self._make_room()
         return ready
 
-    def remember(self, request: Request, ready: Ready, until: datetime | None) -> None:
-        """Know the request the next time that it comes; until then it may become another question."""
-        route, caller = request.scope["route"], request.state.caller
-        if not isinstance(route, GuardedRoute) or self._pages.get(ready.digest) is not ready:
+    def remember(self, request: Request, finished: Finished, until: datetime | None) -> None:
+        """Know the request the next time that it comes; at `until` it becomes another question."""
+        ready, route = self._pages.get(finished.digest), request.scope["route"]
+        if ready is None or ready.finished is not finished or not isinstance(route, GuardedRoute):
             return
         raw = (request.scope["path"], request.scope["query_string"])
         if raw not in ready.known:
             before = ready.size
-            ready.known[raw] = self._known[raw] = Known(
-                ready, route.access, until, self._hits.setdefault(route.path, Hits())
-            )
+            hits = self._hits.setdefault(route.path, Hits())
+            ready.known[raw] = self._known[raw] = Known(ready, route.access, until, hits)
             self._bytes += ready.size - before
             self._make_room()
+        caller: Caller | None = request.state.caller
         if caller is not None and self._sessions.remembers(caller.verified.session):
-            self._recognise(request.headers["Authorization"].encode("latin-1"), caller)
+            self._recognise(request, caller)
 
-    def _recognise(self, authorization: bytes, caller: Caller) -> None:
+    def _recognise(self, request: Request, caller: Caller) -> None:
         if len(self._recognised) >= MOST_CALLERS:
             del self._recognised[next(iter(self._recognised))]
         until = datetime.fromtimestamp(caller.verified.expires_at, UTC)
-        self._recognised[authorization] = Recognised(caller.identity.role, until, self._watcher.staff_changes)
+        credentials = credentials_of(dict(request.scope["headers"]))
+        self._recognised[credentials] = Recognised(caller.identity.role, until, self._watcher.staff_changes)
 
     def _make_room(self) -> None:
         while self._bytes > MOST_BYTES and self._pages:

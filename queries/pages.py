@@ -88,17 +88,24 @@ class Edge:
 
     async def answer(self, query: Query) -> Response:
         """Answer with the page, from a cache where that is as good as computed now."""
-        finished, outcome = await self.page(query)
+        finished, outcome = await self._finished(query)
         metrics.CACHE_READS.labels(outcome).inc()
         form = finished.form(is_gzipped=self.is_gzipped)
         age = int((query.now - finished.page.made_at).total_seconds()) if outcome == "STALE" else None
         head = finished.head(form, outcome, age)
+        if query.is_hot:
+            self.hot_pages.remember(self.request, finished, query.until)
         if form.is_named_by(self.if_none_match):
             return Sent(HTTPStatus.NOT_MODIFIED, head)
         return Sent(HTTPStatus.OK, [*head, *form.content], form.body)
 
-    async def page(self, query: Query) -> tuple[Finished, str]:
-        """Find or compute the page, and tell which of the two; with the database away, give the last one known."""
+    async def page(self, query: Query) -> tuple[Page, str]:
+        """Find or compute the page, and tell which of the two."""
+        finished, outcome = await self._finished(query)
+        return finished.page, outcome
+
+    async def _finished(self, query: Query) -> tuple[Finished, str]:
+        """Do so; with the database away, give the last page that is known."""
         if self.no_store or not query.scopes:
             page, _ = await self._compute(query)
             return Finished(page, self.connections.tokens), "BYPASS"
@@ -110,8 +117,6 @@ class Edge:
             if last is None or not self._is_new_enough(last.page) or not self._is_away(error):
                 raise
             return last, "STALE"
-        if query.is_hot:
-            self.hot_pages.remember(self.request, ready, query.until)
         return ready.finished, outcome
 
     def _is_away(self, error: Exception) -> bool:
@@ -164,8 +169,8 @@ class Edge:
 
     def _keep(self, query: Query, digest: str, page: Page, place: Place | None, view: View | None) -> Ready:
         is_of_view = place is not None and view is not None and place.epoch == view.epoch
-        finished = Finished(page, self.connections.tokens)
-        return self.hot_pages.keep(digest, finished, query.scopes, view if is_of_view else None)
+        finished = Finished(page, self.connections.tokens, digest)
+        return self.hot_pages.keep(finished, query.scopes, view if is_of_view else None)
 
     def _is_good(self, page: Page, query: Query) -> bool:
         return page.is_current(query.now) and self._is_new_enough(page)
@@ -207,6 +212,25 @@ class Edge:
         return self.token is None or self.token.is_met_by(page.checkpoint)
 
 
+def edge_of(
+    request: Request, token: Token | None, if_none_match: str | None = None, cache_control: str | None = None
+) -> Edge:
+    """Make the edge of a request that shows this token."""
+    directives = {part.strip().lower() for part in (cache_control or "").split(",")}
+    state = request.app.state
+    return Edge(
+        request,
+        current_connections(request),
+        state.hot_pages,
+        state.flights,
+        state.signing_key,
+        token,
+        if_none_match or "",
+        "no-store" in directives,
+        takes_gzip(request.headers.get("Accept-Encoding", "")),
+    )
+
+
 async def edge(
     request: Request,
     consistency_token: Annotated[
@@ -216,21 +240,9 @@ async def edge(
     cache_control: Annotated[str | None, Header(description="`no-store` goes past the cache.")] = None,
 ) -> Edge:
     """Read the headers that every query takes; a token that isn't ours raises Malformed."""
-    connections = current_connections(request)
-    token = None if consistency_token is None else connections.tokens.read(consistency_token)
-    directives = {part.strip().lower() for part in (cache_control or "").split(",")}
-    state = request.app.state
-    return Edge(
-        request,
-        connections,
-        state.hot_pages,
-        state.flights,
-        state.signing_key,
-        token,
-        if_none_match or "",
-        "no-store" in directives,
-        takes_gzip(request.headers.get("Accept-Encoding", "")),
-    )
+    tokens = current_connections(request).tokens
+    token = None if consistency_token is None else tokens.read(consistency_token)
+    return edge_of(request, token, if_none_match, cache_control)
 
 
 TheEdge = Annotated[Edge, Depends(edge)]

@@ -1,6 +1,7 @@
-"""Both APIs on one port, described by one document."""
+"""Everything on one port: both APIs, described by one document, and the pages that people see."""
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI, Request, Response
+from starlette.exceptions import HTTPException
 
 import commands.api
 import queries.api
@@ -8,19 +9,33 @@ from db import admin_api
 from db.connections import lifespan
 from infra.clock import Clock, system_clock
 from infra.http import create_app as compose
+from infra.http import http_exception
 from infra.settings import Settings
 from infra.stopping import ending_streams
 from queries.hot_pages import with_hot_pages
+from web.pages import packages, sign_in
+from web.rendering import assets
+from web.routing import no_such_page
 
 DESCRIPTION = f"""Parcels from their announcement to their end: commands write, queries read.
 
 {queries.api.DESCRIPTION}"""
 
+PAGES: list[APIRouter] = [sign_in.pages, packages.pages]
+
 
 def create_app(settings: Settings | None = None, clock: Clock = system_clock) -> FastAPI:
-    """Make one application of both APIs; without settings it reads the environment."""
+    """Make one application of both APIs and the pages; without settings it reads the environment."""
     opened = ending_streams(with_hot_pages(lifespan(settings or Settings.load())))
-    routers = [*commands.api.ROUTERS, *queries.api.ROUTERS, admin_api.admin]
+    routers = [*commands.api.ROUTERS, *queries.api.ROUTERS, admin_api.admin, *PAGES]
     app = compose("Paquetería", DESCRIPTION, routers, opened)
+    app.router.routes.append(assets().route)
+    app.add_exception_handler(HTTPException, _no_such_thing)
     app.state.clock = clock
     return app
+
+
+async def _no_such_thing(request: Request, error: Exception) -> Response:
+    """Answer a browser with a page, and a program with a problem."""
+    is_read = "text/html" in request.headers.get("Accept", "") and not request.url.path.startswith("/api/")
+    return await (no_such_page if is_read else http_exception)(request, error)

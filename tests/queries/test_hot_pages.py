@@ -12,7 +12,7 @@ import pytest
 from redis import Redis
 
 from db.page_cache import EPOCH_LEASE, HEARTBEAT
-from infra.auth import Role, Session, encode_session
+from infra.auth import SESSION_COOKIE, Role, Session, encode_session
 from infra.settings import Settings
 from queries import hot_pages
 from queries.hot_pages import HotPages
@@ -398,3 +398,21 @@ def test_nothing_else_is_answered_ahead(shop: Shop) -> None:
     twice = [*headers.items(), *shop.sign_in(Role.ADMIN).items()]
     assert shop.client.get("/api/v1/packages", headers=twice).status_code == 200
     assert shop.client.get("/api/v1/packages/", headers=headers, follow_redirects=False).status_code != 200
+
+
+@pytest.mark.usefixtures("pages")
+def test_the_cookie_of_our_own_pages_lets_in_too(shop: Shop) -> None:
+    """As the long way has it: where there is no Authorization header; and for the public a bad one is none."""
+    shop.publish(shop.stored(), scopes=["reference"])
+    token = shop.sign_in()["Authorization"].removeprefix("Bearer ")
+
+    def ask(path: str, token: str, **headers: str) -> tuple[int, str | None]:
+        answer = shop.client.get(f"/api/v1{path}", headers={"Cookie": f"{SESSION_COOKIE}={token}", **headers})
+        return answer.status_code, answer.headers.get("X-Cache")
+
+    assert [ask("/packages", token) for _ in range(2)] == [(200, "MISS"), (200, "L1")]
+    assert [ask("/sites", token) for _ in range(2)] == [(200, "MISS"), (200, "L1")]
+    assert ask("/packages", f"{token}x") == (401, None)
+    assert ask("/sites", f"{token}x") == (200, "L1")
+    for wrong in ("", "Bearer x"):
+        assert ask("/packages", token, Authorization=wrong) == (401, None)

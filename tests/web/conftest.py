@@ -1,0 +1,149 @@
+"""A real browser on a real shop: one of each for all of these tests, on one worker."""
+
+import asyncio
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import psycopg
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+import web.api
+from commands.add_staff import add_staff_account
+from db.connections import make_redis
+from db.embedded import PostgresServer, ValkeyServer
+from db.pools import connect
+from infra.auth import Role
+from infra.clock import system_clock
+from infra.settings import Settings
+from tests.conftest import TEMPLATE
+from tests.service import projecting, serving
+from tests.web.shop import PASSWORD, STAFF, Shop
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+SIZES = {"wide": (1280, 800), "narrow": (390, 844)}
+PATIENCE = 10_000
+"""Milliseconds until a page that doesn't come to what a test waits for has failed."""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if CHROMIUM is None:
+        terminalreporter.write_line(
+            "NO BROWSER: the pages were not tried. Install Chromium (apt-get install chromium)."
+        )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker(pytest.mark.xdist_group("web"))
+
+
+@pytest.fixture(scope="package")
+def shop(postgres: PostgresServer, valkey: ValkeyServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """One shop for all of these tests: each takes guides and phones of its own."""
+    with psycopg.connect(postgres.dsn("postgres"), autocommit=True) as conn:
+        conn.execute(f"CREATE DATABASE pages TEMPLATE {TEMPLATE} STRATEGY file_copy".encode())
+        settings = Settings(
+            database_url=postgres.dsn("pages"),
+            redis_url=valkey.url.replace("db=0", "db=998"),
+            secret_key="a key for tests, and for nothing else",
+            data_dir=tmp_path_factory.mktemp("pages"),
+            throttle_announce="",
+            throttle_track="",
+            throttle_sign_in="",
+        )
+        _in_thread(settings)
+        with (
+            projecting(settings, system_clock),
+            serving(web.api.create_app(settings)) as address,
+            httpx2.Client(base_url=address, timeout=30) as client,
+        ):
+            form = {"username": "ana", "password": PASSWORD}
+            token = client.post("/api/v1/auth/token", data=form).json()["access_token"]
+            client.headers["Authorization"] = f"Bearer {token}"
+            shelf = {"prefix": "A-", "first": 1, "last": 900, "width": 3}
+            client.post("/api/v1/sites/PRINCIPAL/positions", json=shelf).raise_for_status()
+            yield Shop(address, settings, client)
+        conn.execute("DROP DATABASE pages WITH (FORCE)")
+
+
+def _in_thread(settings: Settings) -> None:
+    """Fill the database; in a thread of its own, for the browser's driver has the loop of this one."""
+    thread = threading.Thread(target=lambda: asyncio.run(_staff(settings)))
+    thread.start()
+    thread.join()
+
+
+async def _staff(settings: Settings) -> None:
+    async with await connect(settings.postgres_dsn, "test") as conn, conn.transaction():
+        for username, (full_name, role) in STAFF.items():
+            await add_staff_account(conn, username, full_name, Role(role), PASSWORD)
+    async with make_redis(settings) as redis:
+        await redis.flushdb()
+
+
+@pytest.fixture(scope="package")
+def browser(shop: Shop) -> Iterator[Browser]:  # noqa: ARG001 (closed before the shop is)
+    if CHROMIUM is None:
+        if os.environ.get("CI"):
+            pytest.fail("There is no browser: install chromium")
+        pytest.skip("There is no browser: install chromium")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+class Visitor:
+    """Somebody at a browser of their own."""
+
+    def __init__(self, browser: Browser, shop: Shop) -> None:
+        self._browser, self._shop = browser, shop
+        self.contexts: list[BrowserContext] = []
+        self.faults: list[str] = []
+
+    def open(
+        self, path: str, *, who: str | None = "oscar", size: str = "wide", language: str = "es", script: bool = True
+    ) -> Page:
+        """Open a page as a member of staff, or as nobody."""
+        width, height = SIZES[size]
+        context = self._browser.new_context(
+            base_url=self._shop.address,
+            viewport={"width": width, "height": height},
+            java_script_enabled=script,
+            reduced_motion="reduce",
+            locale="es-CO",
+        )
+        context.set_default_timeout(PATIENCE)
+        self.contexts.append(context)
+        if who is not None:
+            answer = context.request.post(
+                "/entrar",
+                form={"username": who, "password": PASSWORD},
+                headers={"Origin": self._shop.address},
+                max_redirects=0,
+            )
+            assert answer.status == 303, answer.text()
+        page = context.new_page()
+        page.on("console", lambda said: self.faults.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: self.faults.append(str(error)))
+        mark = "&" if "?" in path else "?"
+        page.goto(path if language == "es" else f"{path}{mark}lang={language}")
+        return page
+
+
+@pytest.fixture
+def visitor(browser: Browser, shop: Shop) -> Iterator[Visitor]:
+    """Opens pages; whatever a page's console complains of fails the test."""
+    visitor = Visitor(browser, shop)
+    yield visitor
+    for context in visitor.contexts:
+        context.close()
+    assert visitor.faults == []

@@ -1,0 +1,61 @@
+"""The whole shop for the browser tests: one service on a real port, its projector, and what a test puts into it."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2
+
+from infra.settings import Settings
+
+PASSWORD = "una-clave-de-prueba"
+STAFF = {"ana": ("Ana Restrepo", "ADMIN"), "oscar": ("Óscar Díaz", "OPERATOR"), "vera": ("Vera Ruiz", "VIEWER")}
+
+
+@dataclass
+class Shop:
+    """Where it runs, and a member of staff who writes by the API, as another person's browser would."""
+
+    address: str
+    settings: Settings
+    client: httpx2.Client
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    def send(self, method: str, path: str, **sent: Any) -> Any:  # noqa: ANN401
+        """Send a request to the API, and give what it answers."""
+        answer = self.client.request(method, f"/api/v1{path}", **sent)
+        assert answer.is_success, answer.text
+        if "Consistency-Token" in answer.headers:
+            self.client.headers["Consistency-Token"] = answer.headers["Consistency-Token"]
+        return answer.json()
+
+    def guide(self) -> str:
+        """Make up a guide that nobody has used."""
+        return f"PRUEBA-{next(self.numbers):06}"
+
+    def phone(self) -> str:
+        """Make up a phone that nobody has used."""
+        return f"300{next(self.numbers):07}"
+
+    def receive(self, **fields: Any) -> Any:  # noqa: ANN401
+        """Receive a parcel, on a customer of its own unless `fields` say whose."""
+        return self.send("POST", "/receptions", json=self._parcel(fields))
+
+    def receive_many(self, count: int, **fields: Any) -> list[Any]:  # noqa: ANN401
+        """Receive as many parcels in one request."""
+        parcels = [self._parcel(fields) for _ in range(count)]
+        return [result["package"] for result in self.send("POST", "/receptions/batch", json=parcels)["results"]]
+
+    def _parcel(self, fields: dict[str, Any]) -> dict[str, Any]:
+        known = {"guide_number": self.guide(), "customer_name": "Íñigo Peña", "customer_phone": self.phone()}
+        return known | {"package_type": "NORMAL", "condition": "GOOD"} | fields
+
+    def announce(self, **fields: Any) -> Any:  # noqa: ANN401
+        """Announce a parcel."""
+        parcel = {"guide_number": self.guide(), "customer_name": "Zoë Núñez", "customer_phone": self.phone()}
+        return self.send("POST", "/packages", json=parcel | {"data_consent": True} | fields)
+
+    def package(self, package_id: str) -> Any:  # noqa: ANN401
+        """Read a parcel, as it is now."""
+        return self.send("GET", f"/packages/{package_id}")

@@ -1,0 +1,86 @@
+"""The listing: what it shows, how it is narrowed, and that it follows what others do."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.web.axe import violations
+from tests.web.conftest import Visitor
+from tests.web.shop import Shop
+
+
+@pytest.mark.parametrize("size", ["wide", "narrow"])
+@pytest.mark.parametrize("language", ["es", "en"])
+def test_one_parcel(visitor: Visitor, shop: Shop, size: str, language: str) -> None:
+    """Status in words, code, guide, customer, position, and what is owed now; nobody is kept from reading it."""
+    parcel = shop.receive(customer_name="Rocío Ñañez", package_type="EXTRA_SIZED")
+    page = visitor.open(f"/paquetes?q={parcel['guide_number']}", size=size, language=language)
+    row = page.locator(f"#p-{parcel['package_id']}")
+    for text in (parcel["tracking_code"], parcel["guide_number"], "Rocío Ñañez", parcel["position"], "$2.000"):
+        expect(row).to_contain_text(text)
+    expect(row).to_contain_text("En bodega" if language == "es" else "In storage")
+    expect(page.get_by_role("status").first).to_have_text("Mostrando 1 de 1" if language == "es" else "Showing 1 of 1")
+    assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_search_narrows_as_one_types_and_the_address_holds_it(visitor: Visitor, shop: Shop) -> None:
+    """All the data is searched, accents and order ignored; the address leads here again; each filter can be removed."""
+    shop.receive(customer_name="Tomás Quiñónez")
+    page = visitor.open("/paquetes")
+    page.locator("#q").press_sequentially("quinonez tomas", delay=10)
+    expect(page.locator("#count")).to_have_text("Mostrando 1 de 1")
+    expect(page).to_have_url(re.compile(r"/paquetes\?q=quinonez\+tomas$"))
+    expect(page.locator("#q")).to_be_focused()
+    expect(page.locator("#chip-RECEIVED b")).to_have_text("1")
+    page.locator("#chip-DELIVERED").click()
+    expect(page.get_by_role("heading", name="Nada coincide")).to_be_visible()
+    expect(page).to_have_url(re.compile(r"q=quinonez\+tomas&status=DELIVERED|status=DELIVERED&q=quinonez\+tomas"))
+    page.reload()
+    expect(page.locator("#q")).to_have_value("quinonez tomas")
+    page.get_by_label("Filtros aplicados").get_by_role("link", name="Estado").click()
+    expect(page.locator("#count")).to_have_text("Mostrando 1 de 1")
+    page.go_back()
+    expect(page.get_by_role("heading", name="Nada coincide")).to_be_visible()
+
+
+def test_pages_follow_one_another_without_an_end(visitor: Visitor, shop: Shop) -> None:
+    """Rows come as one scrolls, each once, and the count says how many there are."""
+    phone = shop.phone()
+    customer = shop.receive_many(60, customer_name="Paula Páez", customer_phone=phone)[0]["customer"]
+    page = visitor.open(f"/paquetes?customer_id={customer['customer_id']}")
+    expect(page.locator("#count")).to_have_text("Mostrando 50 de 60")
+    page.mouse.wheel(0, 20_000)
+    expect(page.locator("#rows > tr")).to_have_count(60)
+    expect(page.locator("#count")).to_have_text("Mostrando 60 de 60")
+    assert len(set(page.locator("#rows .cell-code .code").all_inner_texts())) == 60
+
+
+def test_it_follows_what_another_person_does(visitor: Visitor, shop: Shop) -> None:
+    """A change shows by itself, and neither scroll nor focus nor selection nor what is being typed is lost."""
+    phone = shop.phone()
+    parcels = shop.receive_many(30, customer_name="Gil Robledo", customer_phone=phone)
+    page = visitor.open(f"/paquetes?customer_id={parcels[0]['customer']['customer_id']}")
+    expect(page.locator("#live")).to_have_class(re.compile("is-live"))
+    ids = [str(row.get_attribute("id")) for row in page.locator("#rows > tr").all()]
+    seen = page.locator(f"#{ids[22]}")
+    seen.scroll_into_view_if_needed()
+    page.evaluate("row => getSelection().selectAllChildren(row.cells[2])", seen.element_handle())
+    page.locator("#chip-RECEIVED").evaluate("chip => chip.focus({preventScroll: true})")
+    before = (page.evaluate("scrollY"), page.evaluate("String(getSelection())"), seen.bounding_box())
+    other = visitor.open(f"/paquetes?customer_id={parcels[0]['customer']['customer_id']}", who="vera")
+    due = {"payment_method": "CASH", "amount": 1500}
+    shop.send("POST", f"/packages/{ids[20][2:]}/delivery", json=due)
+    for window in (page, other):
+        expect(window.locator(f"#{ids[20]}")).to_contain_text("Entregado")
+        expect(window.locator("#chip-DELIVERED b")).to_have_text("1")
+    assert before[0] > 0
+    assert (page.evaluate("scrollY"), page.evaluate("String(getSelection())"), seen.bounding_box()) == before
+    expect(page.locator("#chip-RECEIVED")).to_be_focused()
+    new = shop.receive(customer_name="Gil Robledo", customer_phone=phone)
+    expect(page.locator(f"#p-{new['package_id']}")).to_be_attached()
+    box = seen.bounding_box()
+    assert box is not None
+    assert before[2] is not None
+    assert abs(box["y"] - before[2]["y"]) < 2, "what one looks at stays where it is"

@@ -1,0 +1,83 @@
+"""What holds for every page: languages, weight, and that nothing comes from elsewhere."""
+
+import re
+from pathlib import Path
+
+from babel.messages.pofile import read_po
+from fastapi.testclient import TestClient
+from playwright.sync_api import expect
+
+from infra.auth import Role
+from infra.settings import Settings
+from tests.support import Clock
+from tests.web.conftest import Visitor
+from tests.web.shop import Shop
+from web import localization
+from web.api import PAGES, create_app
+from web.routing import PageRoute
+
+LARGEST = 100_000
+"""Bytes of a first page with all that belongs to it."""
+
+
+def test_every_sentence_is_translated() -> None:
+    """The catalogue has a Spanish sentence, with the same places to fill in, for every English one."""
+    with Path("web/locale/es/LC_MESSAGES/messages.po").open("rb") as file:
+        catalogue = read_po(file, locale="es")
+    for message in catalogue:
+        if message.id:
+            strings = message.string if isinstance(message.string, tuple) else (message.string,)
+            assert all(strings), f"{message.id} has no translation"
+            assert not list(message.check(catalogue)), message.id
+
+
+def test_a_first_page_is_light_and_comes_from_us_alone(visitor: Visitor, shop: Shop) -> None:
+    """Under 100 KB in all, nothing from another host, nothing that the policy would have to stop."""
+    shop.receive_many(50)
+    page = visitor.open("/entrar")
+    context = visitor.contexts[-1]
+    page = context.new_page()
+    sizes: dict[str, int] = {}
+    page.on("requestfinished", lambda request: sizes.update({request.url: request.sizes()["responseBodySize"]}))
+    page.goto("/paquetes")
+    expect(page.locator("#live")).to_have_class(re.compile("is-live"))
+    assert all(url.startswith(shop.address) for url in sizes)
+    assert sum(sizes.values()) < LARGEST, sizes
+    shifts = "() => new Promise(done => new PerformanceObserver(list => done(list.getEntries().map(e => e.value)))"
+    assert (
+        page.evaluate(f"{shifts}.observe({{type: 'layout-shift', buffered: true}}) || setTimeout(done, 200, []))") == []
+    )
+
+
+def test_every_page_has_its_role() -> None:
+    """A page that nobody gave a role to would be refused to everybody: there is none."""
+    routes = [route for router in PAGES for route in router.routes if isinstance(route, PageRoute)]
+    assert routes
+    assert all(route.is_marked for route in routes)
+    public = {route.path for route in routes if route.access is None}
+    assert public == {"/entrar", "/salir"}
+    assert all(route.access in (None, *Role) for route in routes)
+
+
+def test_what_is_wrong_is_a_page_to_people_and_a_problem_to_programs(settings: Settings, clock: Clock) -> None:
+    """Under the same policy as every page, and files keep for good under their own name alone."""
+    with TestClient(create_app(settings, clock)) as client:
+        missing = client.get("/no-such-page", headers={"Accept": "text/html"})
+        assert (missing.status_code, "Aquí no hay nada" in missing.text) == (404, True)
+        assert "script-src 'self'" in missing.headers["Content-Security-Policy"]
+        assert client.get("/no-such-page").headers["Content-Type"] == "application/problem+json"
+        assert "There is nothing here" in client.get("/x?lang=en", headers={"Accept": "text/html"}).text
+        style = re.search(r'href="(/assets/[^"]+\.css)"', missing.text)
+        assert style is not None
+        assert "immutable" in client.get(style[1]).headers["Cache-Control"]
+        assert client.get(style[1].replace("/assets/", "/assets/0")).status_code == 404
+
+
+def test_numbers_dates_and_phones_as_the_shop_writes_them() -> None:
+    """Pesos with dots, Bogota's clock, and phones as people say them."""
+    at = localization.instant("2026-11-24T04:30:00.000000Z")
+    assert [localization.pesos(amount) for amount in (0, 1500, -2_000_000)] == ["$0", "$1.500", "-$2.000.000"]
+    assert localization.exact(at, "es") == "lunes 23 noviembre 2026, 23:30"
+    assert localization.short(at, at, "es") == "23:30"
+    assert localization.phone("+573001234567") == "300 1234567"
+    assert localization.phone("+14155552671") == "+1 415-555-2671"

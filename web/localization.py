@@ -1,0 +1,95 @@
+"""The pages' languages: Spanish unless English is asked for, with money, dates and phones as the shop writes them."""
+
+import functools
+import gettext
+import io
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import phonenumbers
+from babel.dates import format_datetime, format_timedelta
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+from fastapi import Request
+
+from infra.clock import BOGOTA
+
+LANGUAGES = {"es": "Español", "en": "English"}
+DEFAULT = "es"
+COOKIE = "paqueteria_language"
+REGIONS = {"es": "es_CO", "en": "en"}
+CATALOGUES = Path(__file__).parent / "locale"
+
+COLOMBIA = 57
+
+
+def N_(text: str) -> str:  # noqa: N802 (the name that gettext's tools look for)
+    """Mark a sentence for the catalogue where it isn't shown yet."""
+    return text
+
+
+def language_of(request: Request) -> str:
+    """Tell in which language to answer: what the address asks for, else what was chosen before, else Spanish."""
+    for wanted in (request.query_params.get("lang"), request.cookies.get(COOKIE)):
+        if wanted in LANGUAGES:
+            return wanted
+    return DEFAULT
+
+
+@functools.cache
+def translations(language: str) -> gettext.NullTranslations:
+    """Give a language's catalogue; the sentences in the code are English, which has none."""
+    path = CATALOGUES / language / "LC_MESSAGES" / "messages.po"
+    if not path.exists():
+        return gettext.NullTranslations()
+    compiled = io.BytesIO()
+    with path.open("rb") as file:
+        write_mo(compiled, read_po(file, locale=language))
+    compiled.seek(0)
+    return gettext.GNUTranslations(compiled)
+
+
+def pesos(amount: int) -> str:
+    """Write an amount as the shop does: `$1.500`, `-$1.500`."""
+    return f"{'-' if amount < 0 else ''}${abs(amount):,}".replace(",", ".")
+
+
+def number(value: int, language: str) -> str:
+    """Write a count with the language's separator of thousands."""
+    return f"{value:,}" if language == "en" else f"{value:,}".replace(",", ".")
+
+
+def phone(value: str | None) -> str:
+    """Write a stored phone as people say it: `300 123 4567`, others with their country code."""
+    if not value:
+        return ""
+    parsed = phonenumbers.parse(value)
+    national = parsed.country_code == COLOMBIA
+    style = phonenumbers.PhoneNumberFormat.NATIONAL if national else phonenumbers.PhoneNumberFormat.INTERNATIONAL
+    return phonenumbers.format_number(parsed, style)
+
+
+def instant(text: str) -> datetime:
+    """Read an instant of one of the service's own answers."""
+    return datetime.fromisoformat(text)
+
+
+def exact(at: datetime, language: str) -> str:
+    """Write an instant in full, by Bogota's clock."""
+    pattern = "EEEE d MMMM y, HH:mm"
+    return format_datetime(at.astimezone(BOGOTA), pattern, locale=REGIONS[language])
+
+
+def short(at: datetime, now: datetime, language: str) -> str:
+    """Write an instant of today by its time, another by its day, one of another year with that."""
+    at, now = at.astimezone(BOGOTA), now.astimezone(BOGOTA)
+    if at.date() == now.date():
+        return format_datetime(at, "HH:mm", locale=REGIONS[language])
+    pattern = "d MMM, HH:mm" if at.year == now.year else "d MMM y"
+    return format_datetime(at, pattern, locale=REGIONS[language])
+
+
+def ago(at: datetime, now: datetime, language: str) -> str:
+    """Tell how long ago an instant is, in one unit."""
+    span = max(now.astimezone(UTC) - at.astimezone(UTC), timedelta(0))
+    return format_timedelta(-span, add_direction=True, locale=REGIONS[language], threshold=1.2)
