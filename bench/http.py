@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
@@ -33,9 +34,11 @@ class Answer:
 class Client:
     """Someone who asks one thing after the other."""
 
-    def __init__(self, settings: Settings, token: str) -> None:
+    def __init__(self, settings: Settings, token: str, *, past_caches: bool = False) -> None:
         self._settings = settings
         self._head = f"Host: bench\r\nAuthorization: Bearer {token}\r\n"
+        if past_caches:
+            self._head += "Cache-Control: no-store\r\n"
 
     async def __aenter__(self) -> Self:
         self._reader, self._writer = await asyncio.open_connection(self._settings.host, self._settings.port)
@@ -46,13 +49,16 @@ class Client:
     ) -> None:
         self._writer.close()
 
-    async def request(self, method: str, path: str, body: object = None) -> Answer:
+    async def request(
+        self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
         """Send a request under the API's prefix, and read the whole answer."""
         content = b"" if body is None else json.dumps(body).encode()
         kind = "Content-Type: application/json\r\n" if content else ""
-        head = f"{method} {PREFIX}{path} HTTP/1.1\r\n{self._head}{kind}Content-Length: {len(content)}\r\n\r\n"
+        more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
+        head = f"{method} {PREFIX}{path} HTTP/1.1\r\n{self._head}{more}{kind}Content-Length: {len(content)}\r\n\r\n"
         self._writer.write(head.encode() + content)
         first, *lines = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").rstrip().split("\r\n")
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        length = int(headers.get("content-length", 0))
-        return Answer(int(first.split()[1]), headers, await self._reader.readexactly(length))
+        answered = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        length = int(answered.get("content-length", 0))
+        return Answer(int(first.split()[1]), answered, await self._reader.readexactly(length))

@@ -85,7 +85,7 @@ def section(result: Result) -> str:
         f" {machine.cores} cores, {machine.memory_gib} GiB, {machine.kernel}, {machine.python}, PostgreSQL"
         f" {machine.postgresql}, Valkey {machine.valkey}; {machine.busy_before:.0f} % busy with something else before"
     )
-    table = ["| figure | value | bar | | rounds |", "|---|---|---|---|---|", *rows]
+    table = ["| figure | value | bar | aim | | rounds |", "|---|---|---|---|---|---|", *rows]
     parts = [f"## {result.title}", f"`{result.name}`: {result.what}", "\n".join(table), *plots]
     if notes:
         parts.append("\n".join(notes))
@@ -94,6 +94,5 @@ def section(result: Result) -> str:
 
 def _row(figure: Figure) -> str:
     rounds = " ".join(map(number, figure.rounds[:20]))
-    return (
-        f"| {figure.name} | {number(figure.value)} {figure.unit} | {figure.bar} | {MARKS[figure.is_met]} | {rounds} |"
-    )
+    cells = [figure.name, figure.measured, figure.bar, figure.aimed_at, MARKS[figure.is_met], rounds]
+    return f"| {' | '.join(cells)} |"

@@ -12,7 +12,7 @@ from fastapi import Request, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from db.package_document import Status
-from infra.auth import Role, allow
+from infra.auth import Role, SignedIn, allow
 from infra.clock import BOGOTA, TheClock
 from infra.fields import OptionalLine
 from queries import list_packages, summary
@@ -142,10 +142,13 @@ SORTS: dict[Sort, str] = {
 
 @pages.get("/paquetes")
 @allow(Role.VIEWER)
-async def show_packages(request: Request, listing: Annotated[Listing, Parameters()], clock: TheClock) -> Response:
+async def show_packages(
+    request: Request, listing: Annotated[Listing, Parameters()], actor: SignedIn, clock: TheClock
+) -> Response:
     """Show the listing; a script may ask for the next rows, or for all of it anew."""
     now = clock()
     found = await _pages(request, listing, now)
+    found["is_counter_open"] = actor.role.reaches(Role.OPERATOR)
     if listing.cursor is not None and "HX-Request" in request.headers:
         return render(request, "packages/rows.html", {"listing": listing, **found})
     counts = await (_counts_within if listing.is_narrowed else _counts)(request, listing, now)
