@@ -24,6 +24,7 @@ from queries import (
     track_package,
     updates,
 )
+from queries.hot_pages import with_hot_pages
 
 ROUTERS: list[APIRouter] = [
     list_packages.packages,
@@ -50,7 +51,7 @@ Send back the `Consistency-Token` of an answer, of a command or of a query, and 
 
 def create_app(settings: Settings | None = None, clock: Clock = system_clock) -> FastAPI:
     """Make the read API; without settings it reads the environment."""
-    opened = ending_streams(lifespan(settings or Settings.load()))
+    opened = ending_streams(with_hot_pages(lifespan(settings or Settings.load())))
     app = compose("Paquetería: queries", DESCRIPTION, [*ROUTERS, admin_api.admin], opened)
     app.state.clock = clock
     return app
