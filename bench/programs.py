@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bench.peers.bare import GIVEN
@@ -90,7 +91,7 @@ async def served(settings: Settings, application: str, workers: int = 1) -> Asyn
     settings = settings.model_copy(update={"port": free_port()})
     process = await start(settings, "manage.py", "serve", application, "--workers", str(workers))
     try:
-        await wait_until(lambda: asyncio.to_thread(cli.is_ready, settings))
+        await wait_until(partial(_lives_and, process, partial(asyncio.to_thread, cli.is_ready, settings)))
         yield Server(settings, process)
     finally:
         await stop(process)
@@ -112,15 +113,20 @@ async def peering(settings: Settings, name: str, **given: object) -> AsyncIterat
     program = ["-m", "uvicorn", f"bench.peers.{name}:create_app", "--factory", *where, *quiet]
     process = await start(settings, *program, given={GIVEN: json.dumps(given)})
     try:
-        await wait_until(lambda: _is_listened_to(settings, process))
+        await wait_until(partial(_lives_and, process, partial(_is_listened_to, settings)))
         yield settings
     finally:
         await stop(process)
 
 
-async def _is_listened_to(settings: Settings, process: Process) -> bool:
+async def _lives_and(process: Process, is_ready: Callable[[], Awaitable[bool]]) -> bool:
+    """Tell whether a process is ready; one that has ended is a ConfigurationError."""
     if process.returncode is not None:
-        raise ConfigurationError(f"A peer has ended with status {process.returncode}: see its log")
+        raise ConfigurationError(f"A process of the benchmark has ended with {process.returncode}: see its log")
+    return await is_ready()
+
+
+async def _is_listened_to(settings: Settings) -> bool:
     try:
         _, writer = await asyncio.open_connection(settings.host, settings.port)
     except OSError:
