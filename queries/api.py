@@ -9,6 +9,7 @@ from infra.http import create_app as compose
 from infra.settings import Settings
 from infra.stopping import ending_streams
 from queries import (
+    export_packages,
     get_customer,
     get_package,
     list_customers,
@@ -28,6 +29,7 @@ from queries.hot_pages import with_hot_pages
 
 ROUTERS: list[APIRouter] = [
     list_packages.packages,
+    export_packages.export,
     get_package.package,
     package_history.history,
     package_fee.fee,
