@@ -30,6 +30,10 @@ SESSION_OPTIONS = (
 )
 
 
+PLANNED_ONCE = f"{SESSION_OPTIONS} -c plan_cache_mode=force_generic_plan"
+"""For commands, which find what they need by keys: left to itself the server plans most statements each time."""
+
+
 async def refuse_broken(conn: Connection) -> None:
     """Close an idle connection on which something has come (the server's farewell, or its end); OperationalError.
 
@@ -42,7 +46,7 @@ async def refuse_broken(conn: Connection) -> None:
         raise OperationalError("the server has hung up")
 
 
-def make_pool(dsn: str, settings: Settings, name: str) -> Pool:
+def make_pool(dsn: str, settings: Settings, name: str, options: str = SESSION_OPTIONS) -> Pool:
     """Make a pool, not yet open; its connections commit each statement unless a transaction is begun."""
     return AsyncConnectionPool(
         dsn,
@@ -55,7 +59,7 @@ def make_pool(dsn: str, settings: Settings, name: str) -> Pool:
             "autocommit": True,
             "connect_timeout": 5,
             "application_name": f"paqueteria {name}",
-            "options": SESSION_OPTIONS,
+            "options": options,
             **KEEPALIVE,
         },
         check=refuse_broken,

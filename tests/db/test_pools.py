@@ -5,7 +5,9 @@ import asyncio
 import psycopg
 import pytest
 
+from db.connections import open_connections
 from db.pools import make_pool
+from infra.clock import system_clock
 from infra.settings import Settings
 
 END_ALL = """
@@ -38,3 +40,15 @@ async def test_a_connection_goes_from_one_to_the_next(settings: Settings, databa
             async with pool.connection() as given:
                 pids.add(given.info.backend_pid)
         assert len(pids) == 1
+
+
+@pytest.mark.anyio
+async def test_commands_are_planned_once(settings: Settings) -> None:
+    """Left to itself the server would plan most of their statements each time; queries are planned by their values."""
+    async with open_connections(settings, system_clock) as connections:
+        modes = {}
+        for pool in (connections.write_pool, connections.read_pool):
+            async with pool.connection() as conn:
+                row = await (await conn.execute("SHOW plan_cache_mode")).fetchone()
+                modes[pool.name] = row and row[0]
+    assert modes == {"commands": "force_generic_plan", "queries": "auto"}
