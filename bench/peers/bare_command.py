@@ -17,6 +17,7 @@ from commands.transaction import BEGIN
 from db.pools import PLANNED_ONCE, Connection
 from infra.clock import system_clock
 
+CHANGES = ("PackageAnnounced", "PackageReceived")
 NOTHING = Jsonb([])
 
 
@@ -61,9 +62,6 @@ async def receive_parcel(conn: Connection, body: dict[str, Any]) -> bytes:
     document: str = (await (await conn.execute(DOCUMENTS, shown, prepare=True)).fetchone() or ("", ""))[1]
     await conn.execute("COMMIT")
     return document.encode()
-
-
-CHANGES = ("PackageAnnounced", "PackageReceived")
 
 
 def create_app() -> ASGIApp:
