@@ -19,6 +19,7 @@ from commands.positions import LOWEST_FREE
 from commands.receive_by_guide import FIND, STORE
 from commands.transaction import BEGIN
 from db.pools import connect
+from infra.errors import ConfigurationError
 from infra.settings import Settings
 
 CUSTOMERS = "SELECT phone FROM customers WHERE phone IS NOT NULL ORDER BY md5(phone) LIMIT 500"
@@ -28,8 +29,12 @@ BATCH = 1000
 LANES = 2
 """Batches at a time: as many as there are processors."""
 
-MOST_A_SECOND = 5000
-"""Parcels, and so positions that a measurement may need."""
+MOST_A_SECOND, MOST_BY_BATCHES = 5000, 20_000
+"""Parcels, and so positions, that a measurement may need."""
+
+FREE_POSITIONS = """
+SELECT count(*) FROM positions JOIN sites USING (site_id) WHERE sites.code = 'PRINCIPAL' AND package_id IS NULL
+"""
 
 ADD_POSITIONS = """
 INSERT INTO positions (site_id, code, ordinal)
@@ -116,6 +121,14 @@ async def prepare(settings: Settings, positions: int) -> list[str]:
     return phones
 
 
+async def require_free_positions(settings: Settings) -> None:
+    """Refuse figures of a shelf that got full: a parcel without a place is refused, and quickly."""
+    async with await connect(settings.postgres_dsn, "bench") as conn:
+        row = await (await conn.execute(FREE_POSITIONS.encode())).fetchone()
+    if row is None or not row[0]:
+        raise ConfigurationError("The shelf was full before the measurement was over")
+
+
 async def receptions(settings: Settings, phones: list[str], headers: dict[str, str], seconds: float) -> float:
     """Give the receptions a second, one by one."""
     requests = [request("/api/v1/receptions", parcel(phone), headers) for phone in phones]
@@ -146,6 +159,7 @@ async def command(bench: Bench) -> Findings:
             "its SQL by pgbench": by_pgbench,
         }
         rates = await in_turn(variants, bench.rounds, bench.report)
+        await require_free_positions(settings)
     commands, own, alone = rates.values()
     return Findings(
         figures=[
@@ -160,7 +174,7 @@ async def command(bench: Bench) -> Findings:
 async def batch_reception(bench: Bench) -> Findings:
     """Receive parcels one by one, and a thousand at a time."""
     async with bench.open() as settings:
-        phones = await prepare(settings, round(bench.rounds * max(1, bench.seconds) * 2 * MOST_A_SECOND))
+        phones = await prepare(settings, round(bench.rounds * max(1, bench.seconds) * MOST_BY_BATCHES))
         headers = {"Authorization": f"Bearer {await sign_in(settings)}"}
         async with projecting(settings), serving(settings, "commands") as api:
 
@@ -174,6 +188,7 @@ async def batch_reception(bench: Bench) -> Findings:
                 "a thousand at a time": batches,
             }
             rates = await in_turn(variants, bench.rounds, bench.report)
+            await require_free_positions(settings)
     single, batch = rates.values()
     return Findings(
         figures=[

@@ -4,7 +4,10 @@ import asyncio
 import re
 from pathlib import Path
 
+from psycopg.conninfo import make_conninfo
+
 from db.embedded import program
+from db.pools import PLANNED_ONCE
 from infra.errors import ConfigurationError
 from infra.settings import Settings
 
@@ -26,7 +29,7 @@ async def transactions_a_second(
         program("pgbench"),
         *arguments,
         script,
-        settings.postgres_dsn,
+        make_conninfo(settings.postgres_dsn, options=PLANNED_ONCE),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )

@@ -18,6 +18,8 @@ HEAD = """# Performance
 Written by `make bench`, from the files in `results/`; don't edit it. `make bench ARGS="NAME …"` measures again what is
 named, and leaves the rest as it is. Where something is compared, it was measured in turn in one run; a figure of
 several rounds is their median unless it says otherwise. Absolute figures are this machine's, and mean little elsewhere.
+Where a rate is measured, wrk (Debian: `apt-get install wrk`) sends the requests, from the same machine. Peers are small
+applications in `bench/peers/`, served by one uvicorn worker as the product is, and asked for the same.
 """
 
 

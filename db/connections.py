@@ -15,7 +15,7 @@ from db.change_log import ChangeSignal
 from db.consistency import CheckpointWatcher, TokenSigner
 from db.migrate import migrations
 from db.page_cache import PageCache
-from db.pools import Connection, Pool, make_pool
+from db.pools import PLANNED_ONCE, Connection, Pool, make_pool
 from db.projection_health import measure, warnings, watch
 from db.staff_sessions import StaffSessions
 from db.throttle import Throttle
@@ -56,7 +56,7 @@ def make_redis(settings: Settings) -> Redis:
 @contextlib.asynccontextmanager
 async def open_connections(settings: Settings, clock: Clock) -> AsyncIterator[Connections]:
     """Open everything; a server that is away now may come later."""
-    write_pool = make_pool(settings.postgres_dsn, settings, "commands")
+    write_pool = make_pool(settings.postgres_dsn, settings, "commands", PLANNED_ONCE)
     # A replica takes the reads where there is one; choosing among several by their lag is the pools' business later.
     read_pool = make_pool(next(iter(settings.replica_urls), settings.postgres_dsn), settings, "queries")
     redis = make_redis(settings)

@@ -53,14 +53,13 @@ def application(answering: Callable[[], AsyncGenerator[Answer, None]]) -> ASGIAp
 
 
 @asynccontextmanager
-async def open_pool() -> AsyncGenerator[Pool, None]:
+async def open_pool(options: str = SESSION_OPTIONS) -> AsyncGenerator[Pool, None]:
     """Open connections to the shop's database; nothing is asked of one before it is used."""
-    options = {"autocommit": True, "options": SESSION_OPTIONS}
     async with AsyncConnectionPool(
         Settings.load().postgres_dsn,
         connection_class=AsyncConnection[TupleRow],
         min_size=CONNECTIONS,
         max_size=CONNECTIONS,
-        kwargs=options,
+        kwargs={"autocommit": True, "options": options},
     ) as pool:
         yield pool

@@ -14,9 +14,10 @@ from commands.positions import LOWEST_FREE
 from commands.receive_by_guide import FIND, STORE
 from commands.tracking_codes import new_tracking_code
 from commands.transaction import BEGIN
-from db.pools import Connection
+from db.pools import PLANNED_ONCE, Connection
 from infra.clock import system_clock
 
+CHANGES = ("PackageAnnounced", "PackageReceived")
 NOTHING = Jsonb([])
 
 
@@ -63,14 +64,11 @@ async def receive_parcel(conn: Connection, body: dict[str, Any]) -> bytes:
     return document.encode()
 
 
-CHANGES = ("PackageAnnounced", "PackageReceived")
-
-
 def create_app() -> ASGIApp:
     """Receive whatever is posted."""
 
     async def answering() -> AsyncGenerator[Answer, None]:
-        async with open_pool() as pool:
+        async with open_pool(PLANNED_ONCE) as pool:
 
             async def answer(_scope: Scope, receive: Receive) -> bytes:
                 body = await body_of(receive)
