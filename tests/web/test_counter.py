@@ -94,7 +94,11 @@ def test_parcels_are_handed_over_together(visitor: Visitor, shop: Shop) -> None:
     for parcel in (first, second, third):
         scan(page, parcel["tracking_code"])
     expect(page.locator("#total")).to_have_text("$4.500")
-    scan(page, "$20000")
+    scan(page, "$4000")
+    expect(page.locator("#change")).to_have_text("faltan $500")
+    page.get_by_role("button", name="Entregar").click()
+    expect(page.locator(".work > .notice-bad")).to_contain_text("menos que el total")
+    scan(page, "$20.000")
     expect(page.locator("#change")).to_have_text("$15.500")
     assert violations(page) == []
     other = shop.send("GET", f"/packages/{second['package_id']}")
@@ -190,6 +194,18 @@ def test_scans_at_five_a_second(visitor: Visitor, shop: Shop, request: pytest.Fi
     for guide in announced + new:
         (package,) = by_guide(shop, guide)
         assert package["status"] == "RECEIVED"
+
+
+def test_the_listing_leads_to_the_next_step(visitor: Visitor, shop: Shop) -> None:
+    """By a link of ours a parcel is scanned; one from elsewhere only fills it in, for that must write nothing."""
+    announced = shop.announce()
+    page = visitor.open(f"/mostrador?q={announced['guide_number']}")
+    expect(page.locator("#q")).to_have_value(announced["guide_number"])
+    assert shop.package(announced["package_id"])["status"] == "ANNOUNCED"
+    page.goto(f"/paquetes?q={announced['guide_number']}")
+    page.get_by_role("link", name=f"Recibir {announced['guide_number']}").click()
+    expect(page.locator(".outcome-good")).to_contain_text("Recibido")
+    assert shop.package(announced["package_id"])["status"] == "RECEIVED"
 
 
 def test_keys_are_shown_and_work(visitor: Visitor) -> None:

@@ -97,3 +97,4 @@ document.addEventListener("keydown", (event) => {
 });
 
 wakeWhenFeesChange();
+document.querySelector(".chip[aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
