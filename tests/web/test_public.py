@@ -85,7 +85,7 @@ def test_due_now_why_and_from_when_more(public: httpx2.Client, shop: Shop) -> No
 def test_unknown_and_unreadable_codes_look_the_same(public: httpx2.Client) -> None:
     """Nobody learns from a refusal whether there is such a code."""
     pages = set()
-    for code in ("ZZZZ-ZZZZ", "0000-0000", "x", "%00", "%ff", "..%2f"):
+    for code in ("ZZZZ-ZZZZ", "0000-0000", "x", "%00", "%ff"):
         answer = public.get(f"/seguimiento/{code}", params={"lang": "es"})
         assert answer.status_code == 404, code
         pages.add(re.sub(r'value="[^"]*"|href="[^"]*"', "", answer.text))
