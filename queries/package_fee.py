@@ -6,50 +6,38 @@ from typing import Annotated
 
 from fastapi import Query as Parameter
 from fastapi import Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from db.package_document import PRICED
 from infra.auth import Role, allow
 from infra.clock import TheClock
 from infra.fields import Instant, Pesos
 from infra.routing import router
+from queries.fee_lines import EXPLAINED, FEE_LINES, FeeLine
 from queries.pages import Query, TheEdge, answers
 from queries.sql import compose, stamped
 
 fee = router("packages")
 
-# What has left keeps the fee it left with, whatever the instant; what is only announced has no storage yet.
+# What has left keeps the fee it left with, whatever the instant.
 SELECT = stamped(
     compose(
         """
 SELECT json_build_object(
            'at', instant(%(now)s),
-           'lines', CASE WHEN l.received_at IS NULL THEN json_build_array(line.base)
-                    ELSE json_build_array(line.base, line.storage) END,
+           'lines', {lines},
            'total', coalesce(l.total, fee.total),
            'due', CASE l.status WHEN 'RECEIVED' THEN fee.total ELSE 0 END,
            'next_fee_at', CASE l.status WHEN 'RECEIVED' THEN instant(fee.next_fee_at) END)::text AS body,
        NULL::timestamptz AS expires_at, NULL AS etag
-FROM package_listing AS l {priced}
-CROSS JOIN LATERAL (SELECT
-    json_build_object('label', 'Tarifa base', 'quantity', 1, 'unit_amount', l.base_fee, 'amount', l.base_fee) AS base,
-    json_build_object('label', 'Días de bodegaje después de las primeras 24 horas',
-        'quantity', coalesce(l.storage_days, fee.storage_days), 'unit_amount', l.daily_storage,
-        'amount', coalesce(l.storage_fee, fee.storage_fee)) AS storage) AS line
+FROM package_listing AS l {priced} {explained}
 WHERE l.package_id = %(package_id)s
 """,
+        lines=FEE_LINES,
         priced=PRICED,
+        explained=EXPLAINED,
     )
 )
-
-
-class FeeLine(BaseModel):
-    """One reason for an amount, in the words that a customer is shown."""
-
-    label: str = Field(examples=["Tarifa base"])
-    quantity: int = Field(examples=[1])
-    unit_amount: Pesos
-    amount: Pesos
 
 
 class Fee(BaseModel):

@@ -6,7 +6,7 @@ from datetime import datetime
 from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
-from db.connections import TheConnections
+from db.connections import Connections, TheConnections
 from db.package_document import PRICED, Status
 from infra.addresses import client_address
 from infra.auth import PUBLIC, allow
@@ -14,6 +14,7 @@ from infra.clock import TheClock
 from infra.errors import NotFound
 from infra.fields import Instant, Pesos
 from infra.routing import router
+from queries.fee_lines import EXPLAINED, FEE_LINES, FeeLine
 from queries.pages import Query, TheEdge, answers
 from queries.sql import compose, stamped
 
@@ -33,7 +34,11 @@ SELECT json_build_object(
                             (3, 'DELIVERED', l.delivered_at), (4, 'CANCELLED', l.cancelled_at)) AS step (n, status, at)
                WHERE step.at IS NOT NULL),
            'due', CASE l.status WHEN 'RECEIVED' THEN fee.total ELSE 0 END,
+           'lines', {lines}, 'total', coalesce(l.total, fee.total),
            'next_fee_at', CASE l.status WHEN 'RECEIVED' THEN instant(fee.next_fee_at) END,
+           'next_due', CASE l.status WHEN 'RECEIVED' THEN (
+               SELECT later.total FROM package_fee(l.base_fee, l.daily_storage, l.received_at,
+                   fee.next_fee_at + interval '1 microsecond') AS later) END,
            'site', l.site,
            'customer', json_build_object(
                'name', (SELECT string_agg(left(part.word, 1) || '***', ' ' ORDER BY part.n)
@@ -41,10 +46,12 @@ SELECT json_build_object(
                'phone', repeat('*', 8) || right(l.customer_phone, 2)))::text AS body,
        CASE l.status WHEN 'RECEIVED' THEN fee.next_fee_at END AS expires_at,
        NULL AS etag
-FROM package_listing AS l {priced}
+FROM package_listing AS l {priced} {explained}
 WHERE l.tracking_code = %(tracking_code)s
 """,
+        lines=FEE_LINES,
         priced=PRICED,
+        explained=EXPLAINED,
     )
 )
 
@@ -64,13 +71,16 @@ class MaskedCustomer(BaseModel):
 
 
 class TrackedPackage(BaseModel):
-    """One parcel without anything that tells whose it is."""
+    """One parcel without anything that tells whose it is; past `next_fee_at` what is due is `next_due`."""
 
     tracking_code: str = Field(examples=["7K3M-9QXA"])
     status: Status
     timeline: list[Step]
     due: Pesos
+    lines: list[FeeLine]
+    total: Pesos
     next_fee_at: Instant | None
+    next_due: Pesos | None
     site: str
     customer: MaskedCustomer
 
@@ -84,12 +94,17 @@ def fetch(tracking_code: str, now: datetime) -> Query:
     return Query(SELECT, identity, now, {"tracking_code": code}, ("all",), missing=UNKNOWN, is_hot=False)
 
 
+async def admit(request: Request, connections: Connections) -> None:
+    """Count who asks for a code, however they ask; one too many raises TooManyRequests."""
+    address = client_address(request, connections.settings.trusted_proxies)
+    await connections.throttle.hit(connections.settings.throttle_track, "track", address)
+
+
 @track.get("/track/{tracking_code}", response_model=TrackedPackage, responses=answers(401, 404, 429))
 @allow(PUBLIC)
 async def track_package(
     tracking_code: str, request: Request, connections: TheConnections, edge: TheEdge, clock: TheClock
 ) -> Response:
     """Follow a parcel by its tracking code; names and phone are masked."""
-    address = client_address(request, connections.settings.trusted_proxies)
-    await connections.throttle.hit(connections.settings.throttle_track, "track", address)
+    await admit(request, connections)
     return await edge.answer(fetch(tracking_code, clock()))

@@ -13,7 +13,7 @@ from infra.http import http_exception
 from infra.settings import Settings
 from infra.stopping import ending_streams
 from queries.hot_pages import with_hot_pages
-from web.pages import packages, sign_in
+from web.pages import announce, packages, sign_in, start, tracking
 from web.pages.counter import page as counter
 from web.rendering import assets
 from web.routing import no_such_page
@@ -22,7 +22,14 @@ DESCRIPTION = f"""Parcels from their announcement to their end: commands write, 
 
 {queries.api.DESCRIPTION}"""
 
-PAGES: list[APIRouter] = [sign_in.pages, counter.pages, packages.pages]
+PAGES: list[APIRouter] = [
+    start.pages,
+    announce.pages,
+    tracking.pages,
+    sign_in.pages,
+    counter.pages,
+    packages.pages,
+]
 
 
 def create_app(settings: Settings | None = None, clock: Clock = system_clock) -> FastAPI:

@@ -191,7 +191,18 @@ def test_tracking_tells_nothing_that_tells_whose_it_is(shop: Shop) -> None:
             {"status": "RECEIVED", "at": "2026-11-23T09:00:00.000000Z"},
         ],
         "due": 2500,
+        "lines": [
+            {"label": "Tarifa base", "quantity": 1, "unit_amount": 1500, "amount": 1500},
+            {
+                "label": "Días de bodegaje después de las primeras 24 horas",
+                "quantity": 1,
+                "unit_amount": 1000,
+                "amount": 1000,
+            },
+        ],
+        "total": 2500,
         "next_fee_at": "2026-11-25T09:00:00.000000Z",
+        "next_due": 3500,
         "site": "PRINCIPAL",
         "customer": {"name": "M*** G***", "phone": "********67"},
     }
