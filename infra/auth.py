@@ -34,8 +34,11 @@ class Role(StrEnum):
 
     def reaches(self, needed: "Role") -> bool:
         """Tell whether this role has the rights of `needed`."""
-        order = list(Role)
-        return order.index(self) <= order.index(needed)
+        return needed in RIGHTS[self]
+
+
+RIGHTS = {role: frozenset(list(Role)[number:]) for number, role in enumerate(Role)}
+"""Whose rights each role has."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,9 @@ class Form:
 
     def is_named_by(self, if_none_match: str) -> bool:
         """Tell whether a reader has these bytes already."""
-        return any(star or tag == self.etag for tag, star in ENTITY_TAG.findall(if_none_match))
+        return if_none_match == self.etag or any(
+            star or tag == self.etag for tag, star in ENTITY_TAG.findall(if_none_match)
+        )
 
 
 def _plain(page: Page) -> Form:
