@@ -12,6 +12,9 @@ from infra.settings import Settings
 
 PREFIX = "/api/v1"
 
+PAST_CACHES = {"Cache-Control": "no-store"}
+"""What makes the service compute a page anew, whatever it remembers."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:

@@ -17,6 +17,7 @@ class Entry:
 
 
 ENTRIES = [
+    Entry("/mostrador", N_("Counter"), "scan", Role.OPERATOR),
     Entry("/paquetes", N_("Parcels"), "list", Role.VIEWER),
 ]
 

@@ -12,7 +12,7 @@ from fastapi import Request, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from db.package_document import Status
-from infra.auth import Role, allow
+from infra.auth import Role, SignedIn, allow
 from infra.clock import BOGOTA, TheClock
 from infra.fields import OptionalLine
 from queries import list_packages, summary
@@ -78,6 +78,11 @@ class Listing(BaseModel):
         chosen["received_to"] = self.received_until and _midnight(self.received_until + timedelta(days=1))
         return PackageFilters(**chosen | changes)
 
+    def export_url(self, ending: str) -> str:
+        """Give the address of all that matches, as a file; the read API takes instants where we have days."""
+        asked = self.filters().model_dump(mode="json", exclude_none=True)
+        return f"/api/v1/packages.{ending}?{urlencode(asked, doseq=True)}"
+
     @property
     def is_narrowed(self) -> bool:
         """Tell whether more is filtered than the chips do."""
@@ -142,10 +147,13 @@ SORTS: dict[Sort, str] = {
 
 @pages.get("/paquetes")
 @allow(Role.VIEWER)
-async def show_packages(request: Request, listing: Annotated[Listing, Parameters()], clock: TheClock) -> Response:
+async def show_packages(
+    request: Request, listing: Annotated[Listing, Parameters()], actor: SignedIn, clock: TheClock
+) -> Response:
     """Show the listing; a script may ask for the next rows, or for all of it anew."""
     now = clock()
     found = await _pages(request, listing, now)
+    found["is_counter_open"] = actor.role.reaches(Role.OPERATOR)
     if listing.cursor is not None and "HX-Request" in request.headers:
         return render(request, "packages/rows.html", {"listing": listing, **found})
     counts = await (_counts_within if listing.is_narrowed else _counts)(request, listing, now)
@@ -154,6 +162,7 @@ async def show_packages(request: Request, listing: Annotated[Listing, Parameters
         "chips": _chips(listing, counts),
         "applied": _applied(listing, translator(request)),
         "sorts": SORTS,
+        "export_url": listing.export_url,
         "is_first_run": counts["all"] == (0, False) and not listing.is_narrowed,
         "refresh_at": min((item["next_fee_at"] for item in found["items"] if item["next_fee_at"]), default=None),
         **found,

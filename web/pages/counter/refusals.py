@@ -1,0 +1,43 @@
+"""Why the counter was refused something, in a sentence that says what to do."""
+
+from collections.abc import Callable
+
+from infra.errors import Invalid, Problem
+from web.localization import N_, pesos
+
+Translate = Callable[[str], str]
+
+STATUSES = {
+    "ANNOUNCED": N_("It is only announced: receive it first."),
+    "RECEIVED": N_("It is in storage already."),
+    "DELIVERED": N_("It was handed over already."),
+    "CANCELLED": N_("It was cancelled."),
+}
+
+SENTENCES = {
+    "The shelf is full: the site has no free position": N_("The shelf is full: hand parcels over or add positions."),
+    "Somebody else acted on this package at the same time": N_(
+        "Somebody else acted on it at this moment: scan it again."
+    ),
+}
+
+FIELDS = {
+    "guide_number": N_("A guide has 5 to 50 letters, digits or dashes."),
+    "customer_name": N_("A name has 2 to 100 characters."),
+    "customer_phone": N_("That isn't a phone number. Outside Colombia it needs + and the country code."),
+    "amount_reason": N_("Another amount needs its reason."),
+}
+
+
+def sentence(problem: Problem, _: Translate) -> str:
+    """Give the sentence for a refusal; one that nobody foresaw is shown as the service says it."""
+    if isinstance(problem, Invalid):
+        known = [_(FIELDS[name]) for name in problem.members["errors"] if name in FIELDS]
+        return " ".join(known) or problem.detail
+    if "due" in problem.members:
+        return _("What is due is %(due)s now: another amount needs its reason.") % {
+            "due": pesos(problem.members["due"])
+        }
+    status = problem.members.get("package", {}).get("status")
+    known_status = STATUSES.get(status) if status else None
+    return _(SENTENCES.get(problem.detail) or known_status or problem.detail)

@@ -1,0 +1,90 @@
+"""What is on the counter: the page sends it with each scan, and gets back what it has become."""
+
+import uuid
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from db.package_document import Condition, PackageType, PaymentMethod
+
+MOST_PENDING = 500
+MOST_HANDED_OVER = 100
+
+
+def _absent_if_blank(value: object) -> object:
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+def _pesos(value: object) -> object:
+    """Read an amount as people write it: `20.000`, `$ 20.000`."""
+    digits = value.translate({ord(mark): None for mark in "$. \xa0"}) if isinstance(value, str) else value
+    return digits or None
+
+
+OptionalText = Annotated[str | None, BeforeValidator(_absent_if_blank), Field(max_length=1000)]
+OptionalPesos = Annotated[int | None, BeforeValidator(_pesos), Field(ge=0, le=10**12)]
+
+
+class Work(BaseModel):
+    """One step at the counter, and what lies there before it.
+
+    `guide` waits for its customer, `pending` are guides that waited when something else was scanned, `package_id` are
+    the parcels being handed over, `due` what the clerk was shown for each of them, in the same order.
+    """
+
+    model_config = ConfigDict(extra="ignore", str_strip_whitespace=True)
+
+    key: str = Field(default="", max_length=80, pattern=r"^[A-Za-z0-9-]*$")
+    action: str = Field(default="scan", max_length=20)
+    q: str = Field(default="", max_length=200)
+
+    package_type: PackageType = "NORMAL"
+    condition: Condition = "GOOD"
+    guide: OptionalText = None
+    customer_name: OptionalText = None
+    customer_phone: OptionalText = None
+    pinned_name: OptionalText = None
+    pinned_phone: OptionalText = None
+    pending: list[str] = Field(default=[], max_length=MOST_PENDING)
+
+    package_id: list[uuid.UUID] = Field(default=[], max_length=MOST_HANDED_OVER)
+    due: list[int] = Field(default=[], max_length=MOST_HANDED_OVER)
+    method: PaymentMethod = "CASH"
+    received: OptionalPesos = None
+    charged: OptionalPesos = None
+    amount_reason: OptionalText = None
+    collected_by: OptionalText = None
+
+    def set_aside(self) -> None:
+        """Put the guide that waits for its customer with the others that do."""
+        if self.guide and self.guide not in self.pending:
+            self.pending.append(self.guide)
+        self.forget_guide()
+
+    def forget_guide(self) -> None:
+        """Be done with the guide and its customer."""
+        self.guide = self.customer_name = self.customer_phone = None
+
+    def take_next(self) -> None:
+        """Go on with the guide that has waited longest, where nothing else is at hand."""
+        if self.guide is None and not self.package_id and self.pending:
+            self.guide = self.pending.pop(0)
+
+    def forget_hand_over(self) -> None:
+        """Be done with the parcels being handed over, and with what was typed about them."""
+        self.package_id, self.due = [], []
+        self.received = self.charged = self.amount_reason = self.collected_by = None
+
+
+class Answer(BaseModel):
+    """What a step came to: `kind` names the card that shows it, `sound` what is heard."""
+
+    kind: str
+    sound: str = "good"
+    text: str = ""
+    package: dict[str, Any] | None = None
+    packages: list[dict[str, Any]] = []
+    customers: list[dict[str, Any]] = []
+    refused: list[tuple[dict[str, Any], str]] = []
+    paid: int = 0
+    change: int | None = None
