@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from bench.http import Answer
+from bench.http import PAST_CACHES, Answer
 from bench.measurement import Measurement
 from bench.programs import projecting, serving
-from bench.reading import LISTING, PAST_CACHES
+from bench.reading import LISTING
 from bench.results import Figure, Findings, Plot, distribution, median, percentile
 from bench.shops import Bench
 from bench.traffic import Sent, reading, sign_in, write

@@ -12,6 +12,9 @@ from infra.settings import Settings
 
 PREFIX = "/api/v1"
 
+PAST_CACHES = {"Cache-Control": "no-store"}
+"""What makes the service compute a page anew, whatever it remembers."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -34,11 +37,9 @@ class Answer:
 class Client:
     """Someone who asks one thing after the other."""
 
-    def __init__(self, settings: Settings, token: str, *, past_caches: bool = False) -> None:
+    def __init__(self, settings: Settings, token: str) -> None:
         self._settings = settings
         self._head = f"Host: bench\r\nAuthorization: Bearer {token}\r\n"
-        if past_caches:
-            self._head += "Cache-Control: no-store\r\n"
 
     async def __aenter__(self) -> Self:
         self._reader, self._writer = await asyncio.open_connection(self._settings.host, self._settings.port)

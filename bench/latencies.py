@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from datetime import timedelta
 from urllib.parse import quote
 
+from bench.http import PAST_CACHES
 from bench.load import Load
 from bench.measurement import Measurement
-from bench.reading import LISTING, PAST_CACHES, Readers, reading_peer, reading_shop
+from bench.reading import LISTING, Readers, reading_peer, reading_shop
 from bench.results import Findings, median, ratio
 from bench.shops import Bench
 from db.pools import connect

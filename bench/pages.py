@@ -6,8 +6,9 @@ from contextlib import AsyncExitStack
 from functools import partial
 from urllib.parse import quote
 
+from bench.http import PAST_CACHES
 from bench.measurement import Measurement, in_turn
-from bench.reading import LISTING, PAST_CACHES, Readers, keep_page, reading_peer, reading_shop
+from bench.reading import LISTING, Readers, keep_page, reading_peer, reading_shop
 from bench.results import Findings, median, ratio, rounds_plot
 from bench.shops import Bench
 

@@ -13,9 +13,6 @@ from bench.traffic import sign_in
 from infra.errors import ConfigurationError
 from infra.settings import Settings
 
-PAST_CACHES = {"Cache-Control": "no-store"}
-"""What makes the service compute a page anew, whatever it remembers."""
-
 LISTING = "/packages"
 """What everybody opens first: the newest 50 parcels, of every status."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from bench.http import Answer
+from bench.http import PAST_CACHES, Answer
 from bench.measurement import Measurement
 from bench.programs import projecting, serving, start
 from bench.results import Figure, Findings, Plot, by_round, distribution, percentile
@@ -49,7 +49,7 @@ async def rebuild_while_serving(bench: Bench) -> Findings:
         async with (
             projecting(settings),
             serving(settings, "all") as api,
-            reading(api, token, READS, _some_page, _check_page) as read,
+            reading(api, token, READS, _some_page, _check_page, PAST_CACHES) as read,
             running(_write(api, token, written)),
         ):
             await asyncio.sleep(PAUSE)

@@ -7,12 +7,13 @@ from urllib.parse import quote
 
 import psutil
 
+from bench.http import PAST_CACHES
 from bench.load import Load
 from bench.lookups import addresses
 from bench.measurement import Measurement, Variant, in_turn
 from bench.pages import rate
 from bench.programs import projecting, served
-from bench.reading import LISTING, PAST_CACHES, Readers, reading_shop
+from bench.reading import LISTING, Readers, reading_shop
 from bench.results import Figure, Findings, Plot, Series, median, ratio
 from bench.shops import Bench
 from bench.traffic import sign_in

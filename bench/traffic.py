@@ -124,11 +124,11 @@ async def read(
     check: Callable[[str, Answer], str | None],
     headers: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Sent]:
-    """Have readers look at pages, computed for each, until closed; `check` names what is wrong with a good answer."""
+    """Have readers look at pages until closed; `check` names what is wrong with a good answer."""
     sent, pace = Sent(), Pace(rate)
 
     async def work() -> None:
-        async with Client(settings, token, past_caches=True) as client:
+        async with Client(settings, token) as client:
             while await pace.turn():
                 address = path()
                 answer = await _send(client, ("GET", address, None), sent, headers)
