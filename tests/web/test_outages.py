@@ -65,8 +65,7 @@ def test_the_database_stops(clerk: Visitor, frail: Shop, servers: tuple[Postgres
     expect(page.locator("#away")).to_be_hidden()
     expect(page.locator("#q")).to_have_value("A MEDIO ESCRIBIR")
     for guide in guides:
-        (package,) = frail.send("GET", "/lookup", params={"q": guide})["items"]
-        assert package["status"] == "RECEIVED"
+        frail.becomes(guide, "RECEIVED")
 
 
 def test_redis_stops(clerk: Visitor, frail: Shop, servers: tuple[PostgresServer, ValkeyServer]) -> None:
