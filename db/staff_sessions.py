@@ -3,13 +3,11 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import psycopg
-import psycopg_pool
-
 from db.consistency import CheckpointWatcher
 from db.pools import Pool
 from infra.auth import Identity, Role, Session
 from infra.clock import Clock
+from infra.http import AWAY
 
 FIND = """
 SELECT staff_id, username, full_name, role FROM staff_sessions
@@ -20,8 +18,6 @@ MOST_REMEMBERED = 10_000
 
 LAST_KNOWN_FOR = timedelta(minutes=5)
 """With the database away nobody can be looked up; who was known so recently may still read what is marked as stale."""
-
-DATABASE_AWAY = (psycopg.OperationalError, psycopg.InterfaceError, psycopg_pool.PoolTimeout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +53,7 @@ class StaffSessions:
         changes = self._watcher.staff_changes
         try:
             identity = await self.identify(session)
-        except DATABASE_AWAY:
+        except AWAY:
             if (known := self._known().get(session)) and self._clock() - known.at <= LAST_KNOWN_FOR:
                 return known.identity
             raise

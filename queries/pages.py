@@ -19,10 +19,9 @@ from db.announcements import View
 from db.connections import Connections, current_connections
 from db.consistency import HEADER, Checkpoint, Token
 from db.page_cache import Page, Place
-from db.staff_sessions import DATABASE_AWAY
 from infra import metrics
 from infra.errors import NotFound, Unavailable
-from infra.http import problems
+from infra.http import AWAY, problems
 from queries.finished import Finished, Sent, takes_gzip
 from queries.flights import Flights
 from queries.hot_pages import HotPages, Ready
@@ -112,7 +111,7 @@ class Edge:
         digest = query.digest()
         try:
             ready, outcome = await self._ready(query, digest)
-        except (*DATABASE_AWAY, Unavailable) as error:
+        except (*AWAY, Unavailable) as error:
             last = self.hot_pages.last(digest, query.now)
             if last is None or not self._is_new_enough(last.page) or not self._is_away(error):
                 raise
