@@ -17,6 +17,9 @@ from web import localization
 from web.api import PAGES, create_app
 from web.routing import PageRoute
 
+SHIFT = 0.01
+"""Of the window; a tenth of what is called good. Below it are counts that grow while the page is looked at."""
+
 LARGEST = 100_000
 """Bytes of a first page with all that belongs to it."""
 
@@ -48,9 +51,8 @@ def test_a_first_page_is_light_and_comes_from_us_alone(visitor: Visitor, shop: S
     assert all(url.startswith(shop.address) for url in sizes)
     assert sum(sizes.values()) < LARGEST, sizes
     shifts = "() => new Promise(done => new PerformanceObserver(list => done(list.getEntries().map(e => e.value)))"
-    assert (
-        page.evaluate(f"{shifts}.observe({{type: 'layout-shift', buffered: true}}) || setTimeout(done, 200, []))") == []
-    )
+    found = page.evaluate(f"{shifts}.observe({{type: 'layout-shift', buffered: true}}) || setTimeout(done, 200, []))")
+    assert sum(found) < SHIFT
 
 
 def test_every_page_has_its_role() -> None:
