@@ -19,6 +19,7 @@ class Entry:
 ENTRIES = [
     Entry("/mostrador", N_("Counter"), "scan", Role.OPERATOR),
     Entry("/paquetes", N_("Parcels"), "list", Role.VIEWER),
+    Entry("/resumen", N_("Summary"), "chart", Role.VIEWER),
 ]
 
 

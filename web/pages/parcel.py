@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import Form, Request, Response
 from fastapi.responses import RedirectResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 import commands.cancel_package
 import commands.correct_package
@@ -20,7 +20,7 @@ from commands.revert_delivery import OWN_FOR
 from infra.auth import Identity, Role, SignedIn, allow
 from infra.clock import BOGOTA, TheClock
 from infra.errors import Forbidden, Invalid, NotFound, PreconditionFailed, Problem
-from infra.fields import Message, errors_by_field
+from infra.fields import Message
 from queries import get_package, package_fee, package_history
 from web import flash, session
 from web.codes import code128, qr
@@ -30,7 +30,7 @@ from web.pages.counter.page import CONDITIONS, METHODS, TYPES
 from web.reading import read
 from web.rendering import render, translator
 from web.routing import router
-from web.writing import KEY, accepted, transaction
+from web.writing import KEY, accepted, command_of, pesos_of, transaction
 
 pages = router()
 
@@ -124,7 +124,7 @@ async def take_step(
         raise NotFound("There is nothing under this address")
     model, run, done = STEPS[step]
     try:
-        command = _command(model, await _given(request, package_id, step, form, clock()))
+        command = command_of(model, await _given(request, package_id, step, form, clock()))
         answer = accepted(await run(package_id, command, transaction(request, form.key, form.version)))
     except (Invalid, PreconditionFailed, Forbidden) as problem:
         refused: Problem = problem
@@ -218,20 +218,12 @@ async def _given(request: Request, package_id: uuid.UUID, step: str, form: Step,
     """Give the command's fields; of a correction those that differ from what is stored."""
     typed = form.typed
     if "amount" in typed:
-        digits = str(typed["amount"]).translate({ord(mark): None for mark in "$. \xa0"})
-        typed["amount"] = int(digits) if digits.isdecimal() else -1
+        typed["amount"] = pesos_of(str(typed["amount"]))
     if step != "correccion":
         return typed
     stored = await read(request, get_package.fetch(package_id, now))
     stored |= {"customer_name": stored["recipient_name"], "customer_phone": stored["customer"]["phone"]}
     return {name: value for name, value in typed.items() if value != (stored.get(name) or "")}
-
-
-def _command(model: type[Message], given: dict[str, Any]) -> Message:
-    try:
-        return model.model_validate(given)
-    except ValidationError as error:
-        raise Invalid(errors_by_field(list(error.errors()))) from None
 
 
 def _sentence(problem: Problem, _: Callable[[str], str]) -> str:
