@@ -12,7 +12,7 @@ from infra.http import create_app as compose
 from infra.http import http_exception
 from infra.settings import Settings
 from infra.stopping import ending_streams
-from web.pages import announce, packages, parcel, sign_in, start, summary, tracking
+from web.pages import administration, announce, packages, parcel, sign_in, start, summary, tracking
 from web.pages.counter import page as counter
 from web.rendering import assets
 from web.routing import no_such_page
@@ -30,6 +30,7 @@ PAGES: list[APIRouter] = [
     packages.pages,
     parcel.pages,
     summary.pages,
+    administration.pages,
 ]
 
 
