@@ -21,8 +21,9 @@ from commands.seed import seed as seed_packages
 from commands.transaction import forget_idempotency_keys
 from db import embedded
 from db.budget import check_budget
+from db.connections import make_redis
 from db.migrate import migrate as migrate_database
-from db.page_cache import EPOCH_KEY
+from db.page_cache import EPOCH_KEY, discard_everything
 from db.pools import Connection, connect
 from infra import cli, logs
 from infra.auth import Role
@@ -216,8 +217,8 @@ def stats() -> None:
 @cache_app.command()
 def clear() -> None:
     """Discard every page: the projector begins another epoch within a moment."""
-    with _servers() as settings, redis.Redis.from_url(settings.redis_dsn) as client:
-        client.delete(EPOCH_KEY)
+    with _servers() as settings:
+        asyncio.run(_discard_pages(settings))
     console.print("Every page is discarded.")
 
 
@@ -248,6 +249,11 @@ async def _show_parked(settings: Settings, *, is_retried: bool) -> None:
         since = key.since.isoformat(timespec="seconds")
         cli.say(f"{key.kind} {key.key} since {since}, {key.changes} changes: {key.reason}")
     console.print(f"{len(waiting)} parked." if waiting else "Nothing is parked.")
+
+
+async def _discard_pages(settings: Settings) -> None:
+    async with make_redis(settings) as client:
+        await discard_everything(client)
 
 
 async def _first_admin(settings: Settings) -> None:

@@ -3,14 +3,13 @@
 import asyncio
 import statistics
 import time
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, date, datetime
 from functools import partial
 from typing import Any
 
 from bench.measurement import Measurement, in_turn
-from bench.results import Figure, Findings, Plot, by_round
+from bench.results import Findings, median, ratio, rounds_plot
 from bench.shops import Bench, Report
 from db.connections import make_redis
 from db.page_cache import EpochKeeper
@@ -119,25 +118,12 @@ async def batch_by_log(bench: Bench) -> Findings:
     short, long, split = measured.values()
     return Findings(
         figures=[
-            _ratio("10,000,000 rows over 10,000", long, short, at_most=1.25),
-            _ratio("120 months over 12, at 10,000,000 rows", split, long),
-            *(
-                Figure(name=f"a batch at {name}", value=statistics.median(values), unit="ms", rounds=values)
-                for name, values in measured.items()
-            ),
+            ratio("10,000,000 rows over 10,000", long, short, at_most=1.25),
+            ratio("120 months over 12, at 10,000,000 rows", split, long),
+            *(median(f"a batch at {name}", values, "ms") for name, values in measured.items()),
         ],
-        plots=[_rounds("A batch of one change", "ms", measured)],
+        plots=[rounds_plot("A batch of one change", "ms", measured)],
     )
-
-
-def _ratio(name: str, over: list[float], under: list[float], at_most: float | None = None) -> Figure:
-    ratios = [one / other for one, other in zip(over, under, strict=True)]
-    return Figure(name=name, value=statistics.median(ratios), unit="times", rounds=ratios, at_most=at_most)
-
-
-def _rounds(title: str, unit: str, measured: Mapping[str, list[float]]) -> Plot:
-    series = [by_round(name, values) for name, values in measured.items()]
-    return Plot(title=title, x_label="round", y_label=unit, series=series, style="dots")
 
 
 async def _lengthen(settings: Settings, rows: int, months: int, report: Report, name: str) -> None:
@@ -215,11 +201,8 @@ async def changes_a_second(bench: Bench) -> Findings:
         }
         measured = await in_turn(variants, bench.rounds, bench.report)
     return Findings(
-        figures=[
-            Figure(name=name, value=statistics.median(rates), unit="/s", rounds=rates, at_least=_bar(name))
-            for name, rates in measured.items()
-        ],
-        plots=[_rounds("Changes taken in", "changes a second", measured)],
+        figures=[median(name, rates, "/s", at_least=_bar(name)) for name, rates in measured.items()],
+        plots=[rounds_plot("Changes taken in", "changes a second", measured)],
     )
 
 

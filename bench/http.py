@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
@@ -10,6 +11,9 @@ from typing import Any, Self
 from infra.settings import Settings
 
 PREFIX = "/api/v1"
+
+PAST_CACHES = {"Cache-Control": "no-store"}
+"""What makes the service compute a page anew, whatever it remembers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +50,16 @@ class Client:
     ) -> None:
         self._writer.close()
 
-    async def request(self, method: str, path: str, body: object = None) -> Answer:
+    async def request(
+        self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
         """Send a request under the API's prefix, and read the whole answer."""
         content = b"" if body is None else json.dumps(body).encode()
         kind = "Content-Type: application/json\r\n" if content else ""
-        head = f"{method} {PREFIX}{path} HTTP/1.1\r\n{self._head}{kind}Content-Length: {len(content)}\r\n\r\n"
+        more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
+        head = f"{method} {PREFIX}{path} HTTP/1.1\r\n{self._head}{more}{kind}Content-Length: {len(content)}\r\n\r\n"
         self._writer.write(head.encode() + content)
         first, *lines = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").rstrip().split("\r\n")
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        length = int(headers.get("content-length", 0))
-        return Answer(int(first.split()[1]), headers, await self._reader.readexactly(length))
+        answered = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        length = int(answered.get("content-length", 0))
+        return Answer(int(first.split()[1]), answered, await self._reader.readexactly(length))

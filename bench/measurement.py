@@ -7,6 +7,7 @@ from bench.results import Findings
 from bench.shops import Bench, Report
 
 Measure = Callable[[Bench], Awaitable[Findings]]
+Variant = Callable[[], Awaitable[float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +23,7 @@ class Measurement:
     rounds: int = 5
 
 
-async def in_turn(
-    variants: Mapping[str, Callable[[], Awaitable[float]]], rounds: int, report: Report
-) -> dict[str, list[float]]:
+async def in_turn(variants: Mapping[str, Variant], rounds: int, report: Report) -> dict[str, list[float]]:
     """Measure one variant after the other, A B A B…, so that what changes meanwhile changes for all of them."""
     measured: dict[str, list[float]] = {name: [] for name in variants}
     what = f"rounds, {len(variants)} variants in turn"

@@ -1,18 +1,14 @@
 """What it would cost to wake the projector from within the write transaction."""
 
 import asyncio
-import re
-import statistics
 from functools import partial
-from pathlib import Path
 
 from bench.measurement import Measurement, in_turn
-from bench.results import Figure, Findings, Plot, by_round
+from bench.pgbench import transactions_a_second
+from bench.results import Findings, median, ratio, rounds_plot
 from bench.shops import Bench
 from db.change_log import CHANNEL
-from db.embedded import program
 from db.pools import connect
-from infra.errors import ConfigurationError
 from infra.settings import Settings
 
 CLIENTS = 8
@@ -49,50 +45,22 @@ async def notify_in_transaction(bench: Bench) -> Findings:
         for name, script in scripts.items():
             text = COMMAND.format(packages=bench.packages, notify=VARIANTS[name])
             await asyncio.to_thread(script.write_text, text)
-        variants = {name: partial(_rate, settings, script, bench.seconds) for name, script in scripts.items()}
+        variants = {
+            name: partial(transactions_a_second, settings, script, CLIENTS, bench.seconds)
+            for name, script in scripts.items()
+        }
         listening = asyncio.create_task(_listen(settings))
         rates = await in_turn(variants, bench.rounds, bench.report)
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
     without, within = rates.values()
-    ratios = [one / other for one, other in zip(without, within, strict=True)]
     return Findings(
         figures=[
-            Figure(
-                name="commits without, over with NOTIFY", value=statistics.median(ratios), unit="times", rounds=ratios
-            ),
-            *(
-                Figure(name=f"commits {name}", value=statistics.median(values), unit="/s", rounds=values)
-                for name, values in rates.items()
-            ),
+            ratio("commits without, over with NOTIFY", without, within),
+            *(median(f"commits {name}", values, "/s") for name, values in rates.items()),
         ],
-        plots=[
-            Plot(
-                title=f"Commits of {CLIENTS} clients",
-                x_label="round",
-                y_label="commits a second",
-                series=[by_round(name, values) for name, values in rates.items()],
-                style="dots",
-            )
-        ],
+        plots=[rounds_plot(f"Commits of {CLIENTS} clients", "commits a second", rates)],
     )
-
-
-async def _rate(settings: Settings, script: Path, seconds: float) -> float:
-    arguments = ["-n", "-c", str(CLIENTS), "-j", "2", "-M", "prepared", "-T", str(max(1, round(seconds))), "-f"]
-    process = await asyncio.create_subprocess_exec(
-        program("pgbench"),
-        *arguments,
-        script,
-        settings.postgres_dsn,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output = (await process.communicate())[0].decode()
-    found = re.search(r"^tps = ([0-9.]+)", output, re.MULTILINE)
-    if process.returncode or found is None:
-        raise ConfigurationError(f"pgbench failed: {output.strip()}")
-    return float(found[1])
 
 
 async def _listen(settings: Settings) -> None:

@@ -1,10 +1,36 @@
 """All measurements there are, one file a theme."""
 
-from bench import batches, leadership, notify, rebuilds, refreshes, visibility
+from bench import (
+    batches,
+    command_cost,
+    hits,
+    latencies,
+    leadership,
+    lookups,
+    notify,
+    pages,
+    rebuilds,
+    refreshes,
+    scale,
+    visibility,
+)
 from bench.measurement import Measurement
 from infra.errors import ConfigurationError
 
-THEMES = (visibility, notify, batches, rebuilds, refreshes, leadership)
+THEMES = (
+    pages,
+    lookups,
+    latencies,
+    scale,
+    hits,
+    command_cost,
+    visibility,
+    notify,
+    batches,
+    rebuilds,
+    refreshes,
+    leadership,
+)
 
 ALL: dict[str, Measurement] = {each.name: each for theme in THEMES for each in theme.MEASUREMENTS}
 

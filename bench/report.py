@@ -18,6 +18,8 @@ HEAD = """# Performance
 Written by `make bench`, from the files in `results/`; don't edit it. `make bench ARGS="NAME …"` measures again what is
 named, and leaves the rest as it is. Where something is compared, it was measured in turn in one run; a figure of
 several rounds is their median unless it says otherwise. Absolute figures are this machine's, and mean little elsewhere.
+Where a rate is measured, wrk (Debian: `apt-get install wrk`) sends the requests, from the same machine. Peers are small
+applications in `bench/peers/`, served by one uvicorn worker as the product is, and asked for the same.
 """
 
 
@@ -85,7 +87,7 @@ def section(result: Result) -> str:
         f" {machine.cores} cores, {machine.memory_gib} GiB, {machine.kernel}, {machine.python}, PostgreSQL"
         f" {machine.postgresql}, Valkey {machine.valkey}; {machine.busy_before:.0f} % busy with something else before"
     )
-    table = ["| figure | value | bar | | rounds |", "|---|---|---|---|---|", *rows]
+    table = ["| figure | value | bar | aim | | rounds |", "|---|---|---|---|---|---|", *rows]
     parts = [f"## {result.title}", f"`{result.name}`: {result.what}", "\n".join(table), *plots]
     if notes:
         parts.append("\n".join(notes))
@@ -94,6 +96,5 @@ def section(result: Result) -> str:
 
 def _row(figure: Figure) -> str:
     rounds = " ".join(map(number, figure.rounds[:20]))
-    return (
-        f"| {figure.name} | {number(figure.value)} {figure.unit} | {figure.bar} | {MARKS[figure.is_met]} | {rounds} |"
-    )
+    cells = [figure.name, figure.measured, figure.bar, figure.aimed_at, MARKS[figure.is_met], rounds]
+    return f"| {' | '.join(cells)} |"

@@ -1,7 +1,8 @@
 """What a measurement finds, as values that are written down and read again."""
 
 import math
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,16 +22,29 @@ class Figure(Value):
     unit: str = ""
     at_most: float | None = None
     at_least: float | None = None
+    aim: float | None = None
+    """Beyond the bar: what it would be at its best."""
     rounds: list[float] = Field(default=[])
 
     @property
     def bar(self) -> str:
         """The bar in words; empty where there is none."""
         if self.at_most is not None:
-            return f"≤ {number(self.at_most)} {self.unit}".strip()
-        if self.at_least is not None:
-            return f"≥ {number(self.at_least)} {self.unit}".strip()
-        return ""
+            return f"≤ {self._said(self.at_most)}"
+        return "" if self.at_least is None else f"≥ {self._said(self.at_least)}"
+
+    @property
+    def aimed_at(self) -> str:
+        """The aim in words; empty where there is none."""
+        return "" if self.aim is None else self._said(self.aim)
+
+    @property
+    def measured(self) -> str:
+        """The value in words."""
+        return self._said(self.value)
+
+    def _said(self, value: float) -> str:
+        return f"{number(value)} {self.unit}".strip()
 
     @property
     def is_met(self) -> bool | None:
@@ -125,3 +139,19 @@ def distribution(label: str, values: Sequence[float]) -> Series:
 def by_round(label: str, values: Sequence[float]) -> Series:
     """Draw a value for each round."""
     return Series(label=label, x=[float(index) for index in range(1, len(values) + 1)], y=list(values))
+
+
+def median(name: str, rounds: Sequence[float], unit: str, **bars: float | None) -> Figure:
+    """Give the median of the rounds; `bars` are those of Figure."""
+    return Figure(name=name, value=statistics.median(rounds), unit=unit, rounds=list(rounds), **bars)
+
+
+def ratio(name: str, over: Sequence[float], under: Sequence[float], **bars: float | None) -> Figure:
+    """Give the median ratio of what was measured in turn, round by round; `bars` are those of Figure."""
+    return median(name, [one / other for one, other in zip(over, under, strict=True)], "times", **bars)
+
+
+def rounds_plot(title: str, unit: str, measured: Mapping[str, Sequence[float]]) -> Plot:
+    """Draw what was measured in turn, round by round."""
+    series = [by_round(name, values) for name, values in measured.items()]
+    return Plot(title=title, x_label="round", y_label=unit, series=series, style="dots")

@@ -12,7 +12,7 @@ from bench.machine import describe
 from bench.measurement import Measurement
 from bench.programs import ROOT
 from bench.registry import chosen
-from bench.results import Result, number
+from bench.results import Result
 from bench.shops import Bench, Shops, open_shops
 from infra import cli
 
@@ -82,13 +82,13 @@ async def measure(shops: Shops, measurement: Measurement, sizes: Sizes) -> Resul
 
 
 def _table(results: Sequence[Result]) -> Table:
-    table = Table("measurement", "figure", "value", "bar", "")
+    table = Table("measurement", "figure", "value", "bar", "aim", "")
     for result in results:
         for index, figure in enumerate(result.findings.figures):
             verdict = {True: "[green]met[/]", False: "[red]missed[/]", None: ""}[figure.is_met]
-            value = f"{number(figure.value)} {figure.unit}"
-            table.add_row("" if index else result.name, figure.name, value, figure.bar, verdict)
+            name = "" if index else result.name
+            table.add_row(name, figure.name, figure.measured, figure.bar, figure.aimed_at, verdict)
         for note in result.findings.notes:
-            table.add_row("", f"note: {note}", "", "", "")
+            table.add_row("", f"note: {note}", "", "", "", "")
         table.add_section()
     return table

@@ -133,3 +133,10 @@ class Bench:
     def open(self, packages: int | None = None) -> contextlib.AbstractAsyncContextManager[Settings]:
         """Open a clone of a shop, of the measurement's size unless another is asked for."""
         return self.shops.open(self.packages if packages is None else packages, self.report)
+
+    def each_round(self, what: str) -> Iterator[int]:
+        """Count the rounds, and tell how far they are."""
+        for done in range(self.rounds):
+            self.report(what, done, self.rounds)
+            yield done
+        self.report(what, self.rounds, self.rounds)

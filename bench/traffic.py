@@ -5,7 +5,7 @@ import contextlib
 import itertools
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,9 +106,9 @@ async def _live_a_life(client: Client, pace: Pace, sent: Sent) -> bool:
     return False
 
 
-async def _send(client: Client, request: Request, sent: Sent) -> Answer:
+async def _send(client: Client, request: Request, sent: Sent, headers: Mapping[str, str] | None = None) -> Answer:
     started = time.monotonic()
-    answer = await client.request(*request)
+    answer = await client.request(*request, headers=headers)
     sent.at.append(started)
     sent.took.append((time.monotonic() - started) * 1000)
     if not answer.is_good:
@@ -117,7 +117,12 @@ async def _send(client: Client, request: Request, sent: Sent) -> Answer:
 
 
 async def read(
-    settings: Settings, token: str, rate: float, path: Callable[[], str], check: Callable[[str, Answer], str | None]
+    settings: Settings,
+    token: str,
+    rate: float,
+    path: Callable[[], str],
+    check: Callable[[str, Answer], str | None],
+    headers: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Sent]:
     """Have readers look at pages until closed; `check` names what is wrong with a good answer."""
     sent, pace = Sent(), Pace(rate)
@@ -126,7 +131,7 @@ async def read(
         async with Client(settings, token) as client:
             while await pace.turn():
                 address = path()
-                answer = await _send(client, ("GET", address, None), sent)
+                answer = await _send(client, ("GET", address, None), sent, headers)
                 fault = check(address, answer) if answer.is_good else None
                 if fault is not None:
                     sent.faults.append(fault)

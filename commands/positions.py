@@ -19,14 +19,14 @@ ORDER BY p.position_id FOR UPDATE OF p
 """
 
 LOWEST_FREE = """
-SELECT position_id FROM positions
+SELECT position_id, code FROM positions
 WHERE site_id = %(site_id)s AND package_id IS NULL AND position_id <> ALL(%(held)s)
 ORDER BY ordinal LIMIT %(count)s FOR UPDATE SKIP LOCKED
 """
 
 # Waits for the commands that hold the rest, since one of them may yet be refused and give its place back.
 LAST_FREE = """
-SELECT position_id FROM positions
+SELECT position_id, code FROM positions
 WHERE site_id = %(site_id)s AND package_id IS NULL AND position_id <> ALL(%(held)s)
 ORDER BY ordinal LIMIT %(count)s FOR UPDATE
 """
@@ -57,50 +57,56 @@ class NoPlace:
     blocker: uuid.UUID | None = None
 
 
-Allotment = dict[uuid.UUID, uuid.UUID | NoPlace]
-"""By parcel: the position that now holds it, or why there is none."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A position, locked until the transaction ends."""
+
+    position_id: uuid.UUID
+    code: str
+
+
+Allotment = dict[uuid.UUID, Place | NoPlace]
+"""By parcel: the place that is its own once TAKE has run, or why there is none."""
 
 
 async def allot_all(conn: Connection, wishes: Sequence[Wish]) -> Allotment:
-    """Meet the wishes, those for a named place first, in a few statements for any number of them."""
-    allotted = await _asked_for(conn, [wish for wish in wishes if wish.code is not None])
-    held = [place for place in allotted.values() if isinstance(place, uuid.UUID)]
+    """Find places for the wishes, those for a named one first, in a few statements for any number of them."""
+    named = [wish for wish in wishes if wish.code is not None]
+    allotted = await _asked_for(conn, named) if named else {}
+    held = [place.position_id for place in allotted.values() if isinstance(place, Place)]
     others = sorted((wish for wish in wishes if wish.code is None), key=lambda wish: wish.site_id)
     for site_id, group in groupby(others, key=lambda wish: wish.site_id):
         allotted |= await _any_of(conn, site_id, list(group), held)
-    taken = {package_id: place for package_id, place in allotted.items() if isinstance(place, uuid.UUID)}
-    if taken:
-        await conn.execute(TAKE, {"positions": list(taken.values()), "packages": list(taken)})
     return allotted
 
 
 async def _asked_for(conn: Connection, wishes: Sequence[Wish]) -> Allotment:
-    if not wishes:
-        return {}
     asked = {"sites": [wish.site_id for wish in wishes], "codes": [wish.code for wish in wishes]}
     rows = await (await conn.execute(ASKED, asked)).fetchall()
     places = {(site_id, code): (position_id, package_id) for site_id, code, position_id, package_id in rows}
     allotted: Allotment = {}
     for wish in wishes:
-        position_id, standing = places.get((wish.site_id, wish.code), (None, None))
+        code = wish.code or ""
+        position_id, standing = places.get((wish.site_id, code), (None, None))
         if position_id is None:
             allotted[wish.package_id] = NoPlace(Invalid({"position": ["the site has no such position"]}))
         elif standing is not None:
-            allotted[wish.package_id] = NoPlace(Conflict(f"Position {wish.code} is taken"), standing)
+            allotted[wish.package_id] = NoPlace(Conflict(f"Position {code} is taken"), standing)
         else:
-            allotted[wish.package_id] = position_id
-            places[wish.site_id, wish.code] = position_id, wish.package_id
+            allotted[wish.package_id] = Place(position_id, code)
+            places[wish.site_id, code] = position_id, wish.package_id
     return allotted
 
 
 async def _any_of(conn: Connection, site_id: uuid.UUID, wishes: Sequence[Wish], held: Sequence[uuid.UUID]) -> Allotment:
     wanted = {"site_id": site_id, "held": list(held), "count": len(wishes)}
-    free = [position_id for (position_id,) in await (await conn.execute(LOWEST_FREE, wanted)).fetchall()]
+    free = [Place(*row) for row in await (await conn.execute(LOWEST_FREE, wanted)).fetchall()]
     if len(free) < len(wishes):
-        rest = wanted | {"held": [*held, *free], "count": len(wishes) - len(free)}
-        free += [position_id for (position_id,) in await (await conn.execute(LAST_FREE, rest)).fetchall()]
+        locked = [place.position_id for place in free]
+        rest = wanted | {"held": [*held, *locked], "count": len(wishes) - len(free)}
+        free += [Place(*row) for row in await (await conn.execute(LAST_FREE, rest)).fetchall()]
     full = NoPlace(Conflict("The shelf is full: the site has no free position"))
-    places = [*free, *[full] * (len(wishes) - len(free))]
+    places: list[Place | NoPlace] = [*free, *[full] * (len(wishes) - len(free))]
     return dict(zip((wish.package_id for wish in wishes), places, strict=True))
 
 
@@ -113,7 +119,7 @@ async def allot(conn: Connection, context: Context, package: LockedPackage, code
     place = (await allot_all(conn, [wish]))[package.package_id]
     if isinstance(place, NoPlace):
         await _refuse(conn, context, package, place)
-    return place
+    return await _take(conn, package, place)
 
 
 async def move(conn: Connection, context: Context, package: LockedPackage, code: str) -> uuid.UUID:
@@ -123,8 +129,12 @@ async def move(conn: Connection, context: Context, package: LockedPackage, code:
     if isinstance(place, NoPlace):
         await _refuse(conn, context, package, place)
     await free(conn, package.package_id)
-    await conn.execute(TAKE, {"positions": [place], "packages": [package.package_id]})
-    return place
+    return await _take(conn, package, place)
+
+
+async def _take(conn: Connection, package: LockedPackage, place: Place) -> uuid.UUID:
+    await conn.execute(TAKE, {"positions": [place.position_id], "packages": [package.package_id]})
+    return place.position_id
 
 
 async def _refuse(conn: Connection, context: Context, package: LockedPackage, place: NoPlace) -> NoReturn:

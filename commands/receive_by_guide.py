@@ -8,16 +8,15 @@ from datetime import datetime
 from typing import Any
 
 from fastapi import Response
-from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 from pydantic import ConfigDict
 
 from commands import customers, positions
-from commands.announce_package import MAIN_SITE, tariff_in_force
+from commands.announce_package import MAIN_SITE
 from commands.customers import Person
 from commands.lapse_announcements import expire
 from commands.packages import ANNOUNCEMENT_LASTS, documents
-from commands.positions import NoPlace, Wish
+from commands.positions import NoPlace, Place, Wish
 from commands.receive_package import ReceivePackage
 from commands.tracking_codes import new_tracking_code
 from commands.transaction import CREATED, OK, Context, Outcome, TheTransaction
@@ -25,7 +24,7 @@ from db import change_log
 from db.package_document import Package
 from db.pools import Connection
 from infra.auth import Role, allow
-from infra.errors import Conflict, Invalid, Problem
+from infra.errors import Conflict, Invalid, Problem, Unavailable
 from infra.fields import Guide, Name, OptionalLine, OptionalPhone, OtherCodes, SiteCode
 from infra.http import problems
 from infra.routing import router
@@ -64,38 +63,47 @@ class ReceiveByGuide(ReceivePackage):
         return self.guide_number.replace("-", "")
 
 
-LOCK_ACTIVE = """
-SELECT package_id, guide_key, status, site_id, customer_id, announced_at, other_codes, carrier, observations
-FROM packages WHERE guide_key = ANY(%(guide_keys)s) AND status <> 'CANCELLED'
-ORDER BY guide_key FOR NO KEY UPDATE
+# A row for each guide, in order: what is known of it, of its site and of its customer. Who has the guide now is locked.
+FIND = """
+WITH active AS MATERIALIZED (
+    SELECT package_id, version, guide_key, status, site_id, customer_id, announced_at, observations
+    FROM packages WHERE guide_key = ANY(%(guide_keys)s) AND status <> 'CANCELLED'
+    ORDER BY guide_key FOR NO KEY UPDATE)
+SELECT asked.guide_key, uuidv7() AS new_id, s.site_id AS site_there, c.customer_id AS customer_known,
+       (SELECT tariff_id FROM tariffs WHERE valid_from <= %(now)s ORDER BY valid_from DESC LIMIT 1) AS tariff_id,
+       active.package_id, active.version, active.status, active.site_id, active.customer_id, active.announced_at,
+       active.observations
+FROM unnest(%(guide_keys)s::text[], %(sites)s::text[], %(phones)s::text[]) WITH ORDINALITY
+     AS asked (guide_key, site, phone, n)
+LEFT JOIN active USING (guide_key)
+LEFT JOIN sites AS s ON s.code = asked.site
+LEFT JOIN customers AS c ON c.phone = asked.phone
+ORDER BY asked.n
 """
-
-SITES = "SELECT code, site_id FROM sites WHERE code = ANY(%(codes)s)"
 
 # In the order of the guides, so that two batches with the same ones wait for each other and never deadlock.
-INSERT = """
-INSERT INTO packages (package_id, guide_number, other_codes, tracking_code, customer_id, recipient_name, site_id,
-    carrier, package_type, condition, status, position_id, tariff_id, observations, announced_at, received_at)
-SELECT package_id, guide_number, coalesce(other_codes, '{}'), tracking_code, customer_id, customer_name, site_id,
-    carrier, package_type, condition, 'RECEIVED', position_id, %(tariff_id)s, observations, %(now)s, %(now)s
-FROM jsonb_to_recordset(%(parcels)s) AS parcel (package_id uuid, guide_number text, other_codes text[],
-    tracking_code text, customer_id uuid, customer_name text, site_id uuid, carrier text, package_type text,
-    condition text, position_id uuid, observations text)
-ORDER BY replace(guide_number, '-', '')
+STORE = f"""
+WITH taken AS ({positions.TAKE}),
+added AS (
+    INSERT INTO packages (package_id, guide_number, other_codes, tracking_code, customer_id, recipient_name, site_id,
+        carrier, package_type, condition, status, position_id, tariff_id, observations, announced_at, received_at)
+    SELECT package_id, guide_number, coalesce(other_codes, '{{}}'), tracking_code, customer_id, customer_name, site_id,
+        carrier, package_type, condition, 'RECEIVED', position_id, tariff_id, observations, %(now)s, %(now)s
+    FROM jsonb_to_recordset(%(new)s) AS parcel (package_id uuid, guide_number text, other_codes text[],
+        tracking_code text, customer_id uuid, customer_name text, site_id uuid, carrier text, package_type text,
+        condition text, position_id uuid, tariff_id uuid, observations text)
+    ORDER BY replace(guide_number, '-', '')),
+received AS (
+    UPDATE packages AS p SET status = 'RECEIVED', received_at = greatest(%(now)s, p.announced_at),
+        site_id = parcel.site_id, package_type = parcel.package_type, condition = parcel.condition,
+        position_id = parcel.position_id, other_codes = coalesce(parcel.other_codes, p.other_codes),
+        carrier = coalesce(parcel.carrier, p.carrier), observations = coalesce(parcel.observations, p.observations),
+        version = p.version + 1
+    FROM jsonb_to_recordset(%(announced)s) AS parcel (package_id uuid, site_id uuid, package_type text, condition text,
+        position_id uuid, other_codes text[], carrier text, observations text)
+    WHERE p.package_id = parcel.package_id)
+{change_log.APPEND}
 """
-
-RECEIVE = """
-UPDATE packages AS p SET status = 'RECEIVED', received_at = greatest(%(now)s, p.announced_at), site_id = parcel.site_id,
-    package_type = parcel.package_type, condition = parcel.condition, position_id = parcel.position_id,
-    other_codes = coalesce(parcel.other_codes, p.other_codes), carrier = coalesce(parcel.carrier, p.carrier),
-    observations = coalesce(parcel.observations, p.observations), version = p.version + 1
-FROM jsonb_to_recordset(%(parcels)s) AS parcel (package_id uuid, site_id uuid, package_type text, condition text,
-    position_id uuid, other_codes text[], carrier text, observations text)
-WHERE p.package_id = parcel.package_id
-RETURNING p.package_id, p.version
-"""
-
-POSITION_CODES = "SELECT position_id, code FROM positions WHERE position_id = ANY(%(position_ids)s)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +111,11 @@ class Active:
     """The package that has a guide now, locked."""
 
     package_id: uuid.UUID
-    guide_key: str
+    version: int
     status: str
     site_id: uuid.UUID
     customer_id: uuid.UUID
     announced_at: datetime
-    other_codes: list[str]
-    carrier: str | None
     observations: str | None
 
 
@@ -122,13 +128,24 @@ class Plan:
     package_id: uuid.UUID
     announced: Active | None
     lapsed: Active | None
-    customer_id: uuid.UUID | None = None
-    position_id: uuid.UUID | None = None
-    version: int = 1
+    customer_id: uuid.UUID | None
+    tariff_id: uuid.UUID | None
+    place: Place | None = None
+
+    @property
+    def version(self) -> int:
+        """The package's, once it is on the shelf."""
+        return self.announced.version + 1 if self.announced else 1
 
     def row(self) -> dict[str, Any]:
-        """Give what the statements above take."""
-        ids = {"package_id": self.package_id, "site_id": self.site_id, "position_id": self.position_id}
+        """Give what STORE takes."""
+        ids = {
+            "package_id": self.package_id,
+            "site_id": self.site_id,
+            "position_id": self.place and self.place.position_id,
+            "customer_id": self.customer_id,
+            "tariff_id": self.tariff_id,
+        }
         return self.command.model_dump() | {name: str(id_) for name, id_ in ids.items()}
 
 
@@ -184,7 +201,7 @@ async def _receive_each_guide_once(
             blocker = place.blocker or (plan.announced.package_id if plan.announced else None)
             results[plan.command.guide_key] = Refused(place.problem, blocker)
         else:
-            plan.position_id = place
+            plan.place = place
             kept.append(plan)
     await _store(conn, context, kept)
     for plan in kept:
@@ -197,17 +214,18 @@ async def _plan(
     conn: Connection, context: Context, commands: dict[str, ReceiveByGuide]
 ) -> tuple[list[Plan], dict[str, Received | Refused]]:
     """Decide for each guide what it is: an announcement to receive, a new package, or a refusal."""
-    async with conn.cursor(row_factory=class_row(Active)) as cursor:
-        rows = await (await cursor.execute(LOCK_ACTIVE, {"guide_keys": list(commands)})).fetchall()
-    active = {row.guide_key: row for row in rows}
-    codes = {command.site or MAIN_SITE for command in commands.values()}
-    sites: dict[str, uuid.UUID] = dict(await (await conn.execute(SITES, {"codes": list(codes)})).fetchall())
-    ids = iter(await customers.new_ids(conn, len(commands)))
+    asked = {
+        "guide_keys": list(commands),
+        "sites": [command.site or MAIN_SITE for command in commands.values()],
+        "phones": [command.customer_phone for command in commands.values()],
+        "now": context.now,
+    }
     plans: list[Plan] = []
     refused: dict[str, Received | Refused] = {}
-    for guide_key, command in commands.items():
-        present = active.get(guide_key)
-        site_id = sites.get(command.site or MAIN_SITE)
+    for guide_key, new_id, site_id, customer_id, tariff_id, *found in await (
+        await conn.execute(FIND, asked)
+    ).fetchall():
+        command, present = commands[guide_key], Active(*found) if found[0] else None
         if present is not None and present.status != "ANNOUNCED":
             refused[guide_key] = Refused(Conflict(f"This guide number is {present.status} already"), present.package_id)
         elif site_id is None:
@@ -215,55 +233,47 @@ async def _plan(
         elif present is not None and context.now - present.announced_at <= ANNOUNCEMENT_LASTS:
             # What the counter says of the site holds: the parcel is there. Left out, it is where it was announced for.
             there = site_id if command.site else present.site_id
-            plans.append(Plan(command, there, present.package_id, present, None, present.customer_id))
+            plans.append(Plan(command, there, present.package_id, present, None, present.customer_id, None))
         elif command.customer_name is None:
             refused[guide_key] = Refused(Invalid({"customer_name": ["is needed, since this was not announced"]}))
         else:
-            plans.append(Plan(command, site_id, next(ids), None, present))
+            plans.append(Plan(command, site_id, new_id, None, present, customer_id, tariff_id))
     return plans, refused
 
 
 async def _store(conn: Connection, context: Context, plans: Sequence[Plan]) -> None:
     """Write the packages that have their places, with all that belongs to them."""
-    await expire(conn, context, [plan.lapsed.package_id for plan in plans if plan.lapsed])
-    await _insert(conn, context, [plan for plan in plans if not plan.announced])
-    await _update(conn, context, [plan for plan in plans if plan.announced])
-    consents = [(p.customer_id, p.package_id) for p in plans if p.command.data_consent and p.customer_id]
-    await customers.add_consents(conn, consents, "COUNTER", context)
-    if plans:
-        places = {"position_ids": [plan.position_id for plan in plans]}
-        codes: dict[uuid.UUID | None, str] = dict(await (await conn.execute(POSITION_CODES, places)).fetchall())
-        changes = (change for plan in plans for change in _changes(context, plan, codes[plan.position_id]))
-        await change_log.append(conn, *changes)
-
-
-async def _insert(conn: Connection, context: Context, plans: Sequence[Plan]) -> None:
     if not plans:
         return
-    tariff_id, _ = await tariff_in_force(conn, context.now)
+    await expire(conn, context, [plan.lapsed.package_id for plan in plans if plan.lapsed])
+    await _add_customers(conn, context, [plan for plan in plans if plan.customer_id is None])
+    new = [plan for plan in plans if not plan.announced]
+    if any(plan.tariff_id is None for plan in new):
+        raise Unavailable("No tariff is in force")
+    stored = {
+        "positions": [plan.place and plan.place.position_id for plan in plans],
+        "packages": [plan.package_id for plan in plans],
+        "new": Jsonb([plan.row() | {"tracking_code": new_tracking_code()} for plan in new]),
+        "announced": Jsonb([plan.row() for plan in plans if plan.announced]),
+        "changes": change_log.rows(change for plan in plans for change in _changes(context, plan)),
+        "now": context.now,
+    }
+    await conn.execute(STORE, stored)
+    consents = [(p.customer_id, p.package_id) for p in plans if p.command.data_consent and p.customer_id]
+    await customers.add_consents(conn, consents, "COUNTER", context)
+
+
+async def _add_customers(conn: Connection, context: Context, plans: Sequence[Plan]) -> None:
     people = [Person(plan.command.customer_name or "", plan.command.customer_phone) for plan in plans]
     for plan, customer_id in zip(plans, await customers.find_or_add_all(conn, people, context), strict=True):
         plan.customer_id = customer_id
-    rows = [plan.row() | {"customer_id": str(plan.customer_id), "tracking_code": new_tracking_code()} for plan in plans]
-    await conn.execute(INSERT, {"parcels": Jsonb(rows), "tariff_id": tariff_id, "now": context.now})
 
 
-async def _update(conn: Connection, context: Context, plans: Sequence[Plan]) -> None:
-    if not plans:
-        return
-    rows = Jsonb([plan.row() for plan in plans])
-    versions: dict[uuid.UUID, int] = dict(
-        await (await conn.execute(RECEIVE, {"parcels": rows, "now": context.now})).fetchall()
-    )
-    for plan in plans:
-        plan.version = versions[plan.package_id]
-
-
-def _changes(context: Context, plan: Plan, position: str) -> list[change_log.Change]:
+def _changes(context: Context, plan: Plan) -> list[change_log.Change]:
     command = plan.command
     reception = {
         "status": "RECEIVED",
-        "position": position,
+        "position": plan.place and plan.place.code,
         **command.model_dump(include={"package_type", "condition", "observations"}),
     }
     known = {"package_id": plan.package_id, "customer_id": plan.customer_id, "version": plan.version}

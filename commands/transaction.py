@@ -1,10 +1,11 @@
 """The one place that opens a command's transaction, commits it, makes it idempotent and writes its headers."""
 
+import contextlib
 import hmac
 import json
 import re
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -17,12 +18,12 @@ from pydantic import BaseModel
 
 from db import consistency
 from db.change_log import Change
-from db.connections import Connections, TheConnections
+from db.connections import Connections, current_connections
 from db.pools import Connection
 from infra import metrics
 from infra.addresses import client_address
-from infra.auth import Anyone, Identity
-from infra.clock import Clock, TheClock
+from infra.auth import Identity, anyone
+from infra.clock import Clock, current_clock
 from infra.errors import Conflict, Malformed, PreconditionFailed, Problem, Unavailable
 from infra.http import PROBLEM_TYPE
 
@@ -78,7 +79,9 @@ DELETE FROM idempotency_keys WHERE (actor, method, path, key) IN (
     WHERE created_at <= %(forgotten)s ORDER BY created_at LIMIT %(chunk)s FOR UPDATE SKIP LOCKED)
 """
 
-STAMP = """
+# Sent as one: what a Consistency-Token names costs no way of its own.
+BEGIN = """
+BEGIN;
 SELECT incarnation, pg_current_xact_id()::text::bigint FROM projection_checkpoint WHERE name = 'listing'
 """
 
@@ -206,9 +209,9 @@ class Transaction:
     async def _attempt(self, command: object, work: Work) -> Answer:
         if self.key is None:
             await self._admit()
-        async with self.connections.write_pool.connection() as conn, conn.transaction():
+        async with self._begun() as (conn, token):
             if self.key is None:
-                answer = await self._apply(conn, work)
+                answer = await self._apply(conn, work, token)
             else:
                 row = self._key_row(self.key, command)
                 kept = await _claim(conn, row)
@@ -216,11 +219,22 @@ class Transaction:
                     metrics.IDEMPOTENT_REPLAYS.inc()
                     return kept
                 await self._admit()
-                answer = await self._apply_or_conflict(conn, work)
+                answer = await self._apply_or_conflict(conn, work, token)
                 kept_answer = {"status": answer.status, "headers": Jsonb(answer.headers), "body": answer.body}
                 await conn.execute(KEEP, row | kept_answer)
         self.connections.signal.send()
         return answer
+
+    @contextlib.asynccontextmanager
+    async def _begun(self) -> AsyncIterator[tuple[Connection, str]]:
+        """Begin the transaction, and give its token; leaving commits it, or undoes it where something was raised."""
+        async with self.connections.write_pool.connection() as conn:
+            begun = await conn.execute(BEGIN, prepare=False)
+            begun.nextset()
+            stamp = await begun.fetchone()
+            if stamp is None:
+                raise Unavailable("The projections' checkpoint is missing")
+            yield conn, self.connections.tokens.sign(consistency.Token(stamp[0], xid=stamp[1]))
 
     async def _admit(self) -> None:
         """Count the public's request once, however often its transaction is begun."""
@@ -229,20 +243,16 @@ class Transaction:
             rule, self.throttle = self.throttle, ""
             await self.connections.throttle.hit(rule, self.request.url.path, address)
 
-    async def _apply(self, conn: Connection, work: Work) -> Answer:
+    async def _apply(self, conn: Connection, work: Work, token: str) -> Answer:
         context = Context(self.clock(), self.actor, self.if_match, self.request.state.request_id)
         outcome = await work(conn, context)
-        stamp = await (await conn.execute(STAMP)).fetchone()
-        if stamp is None:
-            raise Unavailable("The projections' checkpoint is missing")
-        token = self.connections.tokens.sign(consistency.Token(stamp[0], xid=stamp[1]))
         return Answer(outcome.status, outcome.headers() | {consistency.HEADER: token}, outcome.body.encode())
 
-    async def _apply_or_conflict(self, conn: Connection, work: Work) -> Answer:
+    async def _apply_or_conflict(self, conn: Connection, work: Work, token: str) -> Answer:
         """Apply under a savepoint, so that a conflict undoes the work and its key still commits."""
         try:
             async with conn.transaction():
-                return await self._apply(conn, work)
+                return await self._apply(conn, work, token)
         except Conflict as problem:
             body = json.dumps(problem.body(self.request.url.path)).encode()
             return Answer(problem.status, problem.headers, body)
@@ -280,11 +290,8 @@ async def _claim(conn: Connection, row: dict[str, Any]) -> Answer | None:
     return Answer(status, headers | {"Idempotent-Replayed": "true"}, body)
 
 
-def transaction(
+async def transaction(
     request: Request,
-    connections: TheConnections,
-    clock: TheClock,
-    actor: Anyone,
     idempotency_key: Annotated[
         str | None,
         Header(
@@ -295,14 +302,14 @@ def transaction(
         ),
     ] = None,
 ) -> Transaction:
-    """Give a route the transaction it runs in."""
-    return Transaction(request, connections, clock, actor, idempotency_key)
+    """Give a route the transaction it runs in. Not a dependency more than is needed: each has its cost."""
+    return Transaction(request, current_connections(request), current_clock(request), anyone(request), idempotency_key)
 
 
 TheTransaction = Annotated[Transaction, Depends(transaction)]
 
 
-def versioned_transaction(
+async def versioned_transaction(
     transaction: TheTransaction,
     if_match: Annotated[
         str | None, Header(description='Apply only to this version, such as "3".', examples=["*"])

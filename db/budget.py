@@ -9,7 +9,7 @@ POOLS = 2
 LISTENERS = 3
 """The change signal, the checkpoint's watcher, and the health watch."""
 
-PROJECTOR = 10
+PROJECTOR = 11
 """Connections of the projector, its standby and its jobs, and of one command line beside them."""
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -41,7 +42,9 @@ class Change:
 
 APPEND = """
 INSERT INTO change_log (package_id, customer_id, type, actor, version, data, request_id, at)
-VALUES (%(package_id)s, %(customer_id)s, %(type)s, %(actor)s, %(version)s, %(data)s, %(request_id)s, %(at)s)
+SELECT package_id, customer_id, type, actor, version, data, request_id, at
+FROM jsonb_to_recordset(%(changes)s) AS change (package_id uuid, customer_id uuid, type text, actor uuid,
+    version integer, data jsonb, request_id text, at timestamptz)
 """
 
 # A partition a month, from that of `first`; one that is there already is left alone.
@@ -54,23 +57,28 @@ FROM generate_series(0, %(months)s) AS n
 MONTHS_AHEAD = 3
 
 
+def rows(changes: Iterable[Change]) -> Jsonb:
+    """Give the changes as APPEND takes them, for it and for statements that it is a part of."""
+    return Jsonb(
+        [
+            {
+                "package_id": change.package_id and str(change.package_id),
+                "customer_id": change.customer_id and str(change.customer_id),
+                "type": change.type,
+                "actor": change.actor and str(change.actor),
+                "version": change.version,
+                "data": change.data | ({"person": change.person} if change.person else {}),
+                "request_id": change.request_id,
+                "at": change.at.isoformat(),
+            }
+            for change in changes
+        ]
+    )
+
+
 async def append(conn: Connection, *changes: Change) -> None:
     """Write the changes into the log, in the caller's transaction."""
-    rows = [
-        {
-            "package_id": change.package_id,
-            "customer_id": change.customer_id,
-            "type": change.type,
-            "actor": change.actor,
-            "version": change.version,
-            "data": Jsonb(change.data | ({"person": change.person} if change.person else {})),
-            "request_id": change.request_id,
-            "at": change.at,
-        }
-        for change in changes
-    ]
-    async with conn.cursor() as cursor:
-        await cursor.executemany(APPEND, rows)
+    await conn.execute(APPEND, {"changes": rows(changes)})
 
 
 async def add_months(conn: Connection, first: datetime, months: int = MONTHS_AHEAD) -> None:

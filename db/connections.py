@@ -15,9 +15,9 @@ from db.change_log import ChangeSignal
 from db.consistency import CheckpointWatcher, TokenSigner
 from db.migrate import migrations
 from db.page_cache import PageCache
-from db.pools import Pool, make_pool
+from db.pools import PLANNED_ONCE, Connection, Pool, make_pool
 from db.projection_health import measure, warnings, watch
-from db.staff_sessions import identify
+from db.staff_sessions import StaffSessions
 from db.throttle import Throttle
 from infra.clock import Clock
 from infra.errors import Unavailable
@@ -39,6 +39,11 @@ class Connections:
     tokens: TokenSigner
     page_cache: PageCache
     throttle: Throttle
+    sessions: StaffSessions
+
+    def reading(self) -> contextlib.AbstractAsyncContextManager[Connection]:
+        """Lend a connection for a query; with the database known to be away, nobody waits long for one."""
+        return self.read_pool.connection(self.watcher.patience)
 
 
 def make_redis(settings: Settings) -> Redis:
@@ -51,7 +56,7 @@ def make_redis(settings: Settings) -> Redis:
 @contextlib.asynccontextmanager
 async def open_connections(settings: Settings, clock: Clock) -> AsyncIterator[Connections]:
     """Open everything; a server that is away now may come later."""
-    write_pool = make_pool(settings.postgres_dsn, settings, "commands")
+    write_pool = make_pool(settings.postgres_dsn, settings, "commands", PLANNED_ONCE)
     # A replica takes the reads where there is one; choosing among several by their lag is the pools' business later.
     read_pool = make_pool(next(iter(settings.replica_urls), settings.postgres_dsn), settings, "queries")
     redis = make_redis(settings)
@@ -74,6 +79,7 @@ async def open_connections(settings: Settings, clock: Clock) -> AsyncIterator[Co
             TokenSigner(settings.signing_key()),
             PageCache(redis, settings.cache_ttl),
             throttle,
+            StaffSessions(write_pool, watcher, clock),
         )
 
 
@@ -85,7 +91,8 @@ def lifespan(settings: Settings) -> Lifespan:
         async with open_connections(settings, app.state.clock) as connections:
             app.state.connections = connections
             app.state.signing_key = settings.signing_key()
-            app.state.identify = lambda session: identify(connections.read_pool, session)
+            app.state.identify = connections.sessions.identify
+            app.state.recognise = connections.sessions.recognise
             app.state.readiness = _readiness(connections)
             app.state.warnings = _warnings(connections, app.state.clock)
             yield

@@ -6,6 +6,7 @@ ids and snapshots mean nothing in another life of the cluster.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
@@ -23,11 +24,20 @@ HEADER = "Consistency-Token"
 CHANNEL = "paqueteria_batches"
 """The projector announces each batch here, after its commit."""
 
+STAFF_CHANNEL = "paqueteria_staff"
+"""A trigger announces here, with the commit, that what is known of somebody on the staff may be no longer so."""
+
 POLL = 0.1
 """Seconds between looks at the checkpoint when no announcement comes: a lost one costs this much."""
 
 SILENCE = 2.0
 """Seconds without an answer after which the watcher's connection is given up, though nobody has closed it."""
+
+HEARING = 1.0
+"""Seconds since the last answered look within which we are sure to have been told of what was announced before it."""
+
+AWAY_PATIENCE = 0.05
+"""Seconds that others wait for a connection of theirs while the watcher has lost its own."""
 
 READ_CHECKPOINT = "SELECT incarnation, batch, snapshot::text FROM projection_checkpoint WHERE name = 'listing'"
 
@@ -64,6 +74,10 @@ class Token:
             return checkpoint.shows(self.xid)
         return self.batch is not None and checkpoint.batch >= self.batch
 
+    def is_met_by(self, checkpoint: Checkpoint) -> bool:
+        """Tell the same of what a cache remembers: upon another life's token nothing of it is good enough."""
+        return self.incarnation == checkpoint.incarnation and self.held_by(checkpoint)
+
 
 class TokenSigner:
     """Writes and reads tokens; a reader can't make one up, nor learn more from it than that it is one."""
@@ -88,17 +102,34 @@ class TokenSigner:
 
 
 class CheckpointWatcher:
-    """Follows the primary's checkpoint on a connection of its own, and wakes those who wait for it."""
+    """Follows the primary's checkpoint on a connection of its own, and wakes those who wait for it.
+
+    The same connection hears of changes of staff: `staff_changes` counts them, and each time that one may have been
+    missed. An answered look proves that every announcement from before it has been heard.
+    """
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
         self._moved = asyncio.Condition()
         self._current: Checkpoint | None = None
+        self.staff_changes = 0
+        self.heard_until = 0.0
+        self.is_away = False
 
     @property
     def current(self) -> Checkpoint | None:
         """The last checkpoint seen; None before the first look, and while the database is away."""
         return self._current
+
+    @property
+    def is_hearing(self) -> bool:
+        """Tell whether what was announced a moment ago would be known by now."""
+        return time.monotonic() < self.heard_until
+
+    @property
+    def patience(self) -> float | None:
+        """How many seconds to wait for a connection; None is as long as a pool is set to."""
+        return AWAY_PATIENCE if self.is_away else None
 
     async def run(self) -> None:
         """Listen and poll until cancelled; a dead connection is replaced."""
@@ -106,18 +137,27 @@ class CheckpointWatcher:
             try:
                 async with await connect(self._dsn, "checkpoint") as conn:
                     await conn.execute("LISTEN paqueteria_batches")
+                    await conn.execute("LISTEN paqueteria_staff")
+                    self.staff_changes += 1
                     while True:
                         await self._look(conn)
-                        async for _ in conn.notifies(timeout=POLL, stop_after=1):
-                            pass
+                        await self._hear(conn, POLL)
             except (psycopg.Error, TimeoutError) as error:
                 log.warning("checkpoint_connection_lost", error=repr(error))
-                self._current = None
+                self._current, self.is_away = None, True
                 await asyncio.sleep(0.5)
 
+    async def _hear(self, conn: Connection, seconds: float) -> None:
+        async for notice in conn.notifies(timeout=seconds, stop_after=1):
+            if notice.channel == STAFF_CHANNEL:
+                self.staff_changes += 1
+
     async def _look(self, conn: Connection) -> None:
+        asked_at = time.monotonic()
         async with asyncio.timeout(SILENCE):
             row = await (await conn.execute(READ_CHECKPOINT)).fetchone()
+        await self._hear(conn, 0)  # what came along with the answer
+        self.heard_until, self.is_away = asked_at + HEARING, False
         checkpoint = Checkpoint(*row) if row else None
         if checkpoint != self._current:
             async with self._moved:

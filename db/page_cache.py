@@ -13,7 +13,7 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar, cast
@@ -43,9 +43,19 @@ BREAK = 1.0
 FORGOTTEN = 3600
 """Seconds after which Redis may forget what was said of a scope; no page lives that long."""
 
+DISCARDED = "discarded"
+"""The message that ends every belief in pages of before; an epoch's name is of hexadecimal digits."""
+
+# Readers with pages of their own hear what is raised at the moment at which it is: the script itself publishes it.
+BEGIN = """
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+redis.call('PUBLISH', ARGV[3], ARGV[1])
+"""
+
 RENEW = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
+redis.call('PUBLISH', ARGV[3], ARGV[1])
 return 1
 """
 
@@ -58,20 +68,30 @@ for i = 2, #KEYS do
         redis.call('SET', KEYS[i], ARGV[1] .. ':' .. ARGV[i], 'EX', 3600)
     end
 end
+if ARGV[#KEYS + 1] then redis.call('PUBLISH', ARGV[#KEYS + 1], ARGV[#KEYS + 2]) end
 return 1
 """
+
+RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
+
+FILL_LEASE = 0.75
+"""Seconds after which a page that is being computed may be computed by another process too: its reader may be dead."""
 
 Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A finished answer: its bytes, the checkpoint its own snapshot saw, and the instant at which time changes it."""
+    """A finished answer: its bytes, the checkpoint its own snapshot saw, and the instant at which time changes it.
+
+    `made_at` is the instant that it was asked for.
+    """
 
     body: bytes
     etag: str
     checkpoint: Checkpoint
     expires_at: datetime | None
+    made_at: datetime
 
     def is_current(self, now: datetime) -> bool:
         """Tell whether time has not changed the page yet; at exactly that instant the old figure still holds."""
@@ -94,6 +114,11 @@ def generation_key(scope: str) -> str:
     return f"{PREFIX}:generation:{scope}"
 
 
+def channel_of(redis: Redis) -> str:
+    """Name the channel of announcements; channels are of all of Redis's databases, and pages of one."""
+    return f"{PREFIX}:announcements:{redis.connection_pool.connection_kwargs.get('db') or 0}"
+
+
 def discards_key(scope: str) -> str:
     """Name the count of how often somebody discarded a scope's pages by hand."""
     return f"{PREFIX}:discards:{scope}"
@@ -103,17 +128,23 @@ def _page_key(place: Place, generation: int) -> str:
     return f"{PREFIX}:page:{place.epoch}:{generation}:{place.discards}:{place.digest}"
 
 
+def _fill_key(place: Place) -> str:
+    return f"{PREFIX}:fill:{place.epoch}:{place.generation}:{place.discards}:{place.digest}"
+
+
 def _pack(page: Page) -> bytes:
     at = page.checkpoint
     expires_at = page.expires_at and page.expires_at.isoformat()
-    return json.dumps([page.etag, at.incarnation, at.batch, at.snapshot, expires_at]).encode() + b"\n" + page.body
+    head = [page.etag, at.incarnation, at.batch, at.snapshot, expires_at, page.made_at.isoformat()]
+    return json.dumps(head).encode() + b"\n" + page.body
 
 
 def _unpack(packed: bytes) -> Page:
     head, _, body = packed.partition(b"\n")
-    etag, incarnation, batch, snapshot, expires_at = json.loads(head)
+    etag, incarnation, batch, snapshot, expires_at, made_at = json.loads(head)
     checkpoint = Checkpoint(incarnation, batch, snapshot)
-    return Page(body, etag, checkpoint, datetime.fromisoformat(expires_at) if expires_at else None)
+    until = datetime.fromisoformat(expires_at) if expires_at else None
+    return Page(body, etag, checkpoint, until, datetime.fromisoformat(made_at))
 
 
 class PageCache:
@@ -154,8 +185,22 @@ class PageCache:
         key = _page_key(place, max(generations))
         await self._ask(self._redis.set(key, _pack(page), px=max(1, int(seconds * 1000))))
 
+    async def claim(self, place: Place) -> str | None:
+        """Take it on to compute this page, under a name to release it by; None while another process does."""
+        name = secrets.token_hex(8)
+        taken = await self._ask(self._redis.set(_fill_key(place), name, nx=True, px=int(FILL_LEASE * 1000)))
+        return name if taken or self._is_away else None
+
+    async def release(self, place: Place, name: str) -> None:
+        """Let others compute the page, unless the claim has run out and is somebody else's."""
+        await self._ask(cast("Awaitable[None]", self._redis.eval(RELEASE, 1, _fill_key(place), name)))
+
+    @property
+    def _is_away(self) -> bool:
+        return time.monotonic() < self._closed_until
+
     async def _ask(self, call: Awaitable[Answer]) -> Answer | None:
-        if time.monotonic() < self._closed_until:
+        if self._is_away:
             if asyncio.iscoroutine(call):
                 call.close()
             return None
@@ -179,17 +224,29 @@ async def discard(redis: Redis, scopes: Iterable[str]) -> None:
     for scope in scopes:
         await redis.incr(discards_key(scope))
         await redis.expire(discards_key(scope), FORGOTTEN)
+    await redis.publish(channel_of(redis), DISCARDED)
 
 
 async def discard_everything(redis: Redis) -> None:
     """End the epoch, and with it all belief in every page; the leading projector begins another."""
     await redis.delete(EPOCH_KEY)
+    await redis.publish(channel_of(redis), DISCARDED)
 
 
-async def raise_generations(redis: Redis, epoch: str, generations: Mapping[str, int]) -> bool:
-    """Raise the copies to at least these batches; False when the epoch has passed."""
+async def raise_generations(redis: Redis, epoch: str, generations: Mapping[str, int], *announcement: str) -> bool:
+    """Raise the copies to at least these batches; False when the epoch has passed.
+
+    `announcement` is the channel and the message that tell readers of it, where it is for them to know.
+    """
     keys = [EPOCH_KEY, *map(generation_key, generations)]
-    return bool(await cast("Awaitable[int]", redis.eval(RAISE, len(keys), *keys, epoch, *generations.values())))
+    call = redis.eval(RAISE, len(keys), *keys, epoch, *generations.values(), *announcement)
+    return bool(await cast("Awaitable[int]", call))
+
+
+async def announce_generations(redis: Redis, epoch: str, scopes: Collection[str], batch: int) -> bool:
+    """Raise the scopes to a batch that has committed, and tell the readers; False when the epoch has passed."""
+    message = " ".join((epoch, str(batch), *scopes))
+    return await raise_generations(redis, epoch, dict.fromkeys(scopes, batch), channel_of(redis), message)
 
 
 class EpochKeeper:
@@ -203,26 +260,28 @@ class EpochKeeper:
     async def begin(self) -> None:
         """Begin another epoch: no page and no copy of a generation from before is believed."""
         self._epoch = secrets.token_hex(8)
-        await self._redis.set(EPOCH_KEY, self._epoch, px=int(EPOCH_LEASE * 1000))
+        await self._tell(BEGIN, self._epoch)
 
     async def renew(self) -> None:
         """Say that the projector lives; an epoch that is gone begins anew. With Redis away the lease runs out."""
         try:
             async with asyncio.timeout(PATIENCE):
-                lease = int(EPOCH_LEASE * 1000)
-                if self._epoch is None or not await cast(
-                    "Awaitable[int]", self._redis.eval(RENEW, 1, EPOCH_KEY, self._epoch, lease)
-                ):
+                if self._epoch is None or not await self._tell(RENEW, self._epoch):
                     await self.begin()
         except (RedisError, OSError, TimeoutError) as error:
             log.warning("page_cache_away", during="heartbeat", error=type(error).__name__)
+
+    async def _tell(self, script: str, epoch: str) -> int | None:
+        lease = int(EPOCH_LEASE * 1000)
+        call = self._redis.eval(script, 1, EPOCH_KEY, epoch, lease, channel_of(self._redis))
+        return await cast("Awaitable[int | None]", call)
 
     async def begin_anew(self) -> None:
         """Let no page from before be believed: somebody else has changed what they show."""
         self._epoch = None
         await self.renew()
 
-    async def announce(self, scopes: Iterable[str], batch: int) -> None:
+    async def announce(self, scopes: Collection[str], batch: int) -> None:
         """Raise the scopes' generations, after the batch has committed.
 
         A Redis that doesn't answer keeps the projector waiting once in BREAK at most: until the heartbeat has begun
@@ -232,9 +291,7 @@ class EpochKeeper:
             return
         try:
             async with asyncio.timeout(PATIENCE):
-                if self._epoch is None or not await raise_generations(
-                    self._redis, self._epoch, dict.fromkeys(scopes, batch)
-                ):
+                if self._epoch is None or not await announce_generations(self._redis, self._epoch, scopes, batch):
                     await self.begin()
         except (RedisError, OSError, TimeoutError) as error:
             log.warning("page_cache_away", during="announce", error=type(error).__name__)

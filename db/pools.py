@@ -2,10 +2,11 @@
 
 import contextlib
 import os
+import select
 import socket
 import weakref
 
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, OperationalError
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
@@ -29,7 +30,23 @@ SESSION_OPTIONS = (
 )
 
 
-def make_pool(dsn: str, settings: Settings, name: str) -> Pool:
+PLANNED_ONCE = f"{SESSION_OPTIONS} -c plan_cache_mode=force_generic_plan"
+"""For commands, which find what they need by keys: left to itself the server plans most statements each time."""
+
+
+async def refuse_broken(conn: Connection) -> None:
+    """Close an idle connection on which something has come (the server's farewell, or its end); OperationalError.
+
+    A look at the socket finds what asking the server would, without the way there and back for each request.
+    """
+    line = select.poll()
+    line.register(conn.fileno(), select.POLLIN)
+    if line.poll(0):
+        await conn.close()
+        raise OperationalError("the server has hung up")
+
+
+def make_pool(dsn: str, settings: Settings, name: str, options: str = SESSION_OPTIONS) -> Pool:
     """Make a pool, not yet open; its connections commit each statement unless a transaction is begun."""
     return AsyncConnectionPool(
         dsn,
@@ -42,10 +59,10 @@ def make_pool(dsn: str, settings: Settings, name: str) -> Pool:
             "autocommit": True,
             "connect_timeout": 5,
             "application_name": f"paqueteria {name}",
-            "options": SESSION_OPTIONS,
+            "options": options,
             **KEEPALIVE,
         },
-        check=AsyncConnectionPool.check_connection,
+        check=refuse_broken,
         name=name,
         open=False,
     )

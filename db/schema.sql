@@ -97,6 +97,14 @@ CREATE FUNCTION public.shop_now() RETURNS timestamp with time zone
     BEGIN ATOMIC
  SELECT COALESCE((NULLIF(current_setting('paqueteria.now'::text, true), ''::text))::timestamp with time zone, now()) AS "coalesce";
 END;
+CREATE FUNCTION public.tell_of_staff() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    PERFORM pg_notify('paqueteria_staff', '');
+    RETURN NULL;
+END
+$$;
 CREATE TABLE public.batch_changes (
     batch bigint NOT NULL,
     packages jsonb NOT NULL,
@@ -741,6 +749,7 @@ CREATE TRIGGER change_log_erasure BEFORE UPDATE ON public.change_log FOR EACH RO
 CREATE TRIGGER change_log_rows_append_only BEFORE DELETE ON public.change_log FOR EACH ROW EXECUTE FUNCTION public.refuse_change();
 CREATE TRIGGER charges_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.charges FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 CREATE TRIGGER payments_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.payments FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
+CREATE TRIGGER staff_changed AFTER DELETE OR UPDATE OR TRUNCATE ON public.staff FOR EACH STATEMENT EXECUTE FUNCTION public.tell_of_staff();
 ALTER TABLE ONLY public.charges
     ADD CONSTRAINT charges_package_id_fkey FOREIGN KEY (package_id) REFERENCES public.packages(package_id);
 ALTER TABLE ONLY public.charges

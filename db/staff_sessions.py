@@ -1,17 +1,82 @@
-"""Who a session belongs to, asked on every request: a dismissal or a new role holds at once, in every process."""
+"""Who a session belongs to: asked once, and remembered for as long as a change of staff would be heard of at once."""
 
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import psycopg
+import psycopg_pool
+
+from db.consistency import CheckpointWatcher
 from db.pools import Pool
 from infra.auth import Identity, Role, Session
+from infra.clock import Clock
 
 FIND = """
 SELECT staff_id, username, full_name, role FROM staff_sessions
 WHERE staff_id = %(staff_id)s AND session_generation = %(generation)s
 """
 
+MOST_REMEMBERED = 10_000
 
-async def identify(pool: Pool, session: Session) -> Identity | None:
-    """Look the person up; None when the session was ended or the person dismissed."""
-    async with pool.connection() as conn:
-        found = await conn.execute(FIND, {"staff_id": session.staff_id, "generation": session.generation})
-        row = await found.fetchone()
-    return Identity(row[0], row[1], row[2], Role(row[3])) if row else None
+LAST_KNOWN_FOR = timedelta(minutes=5)
+"""With the database away nobody can be looked up; who was known so recently may still read what is marked as stale."""
+
+DATABASE_AWAY = (psycopg.OperationalError, psycopg.InterfaceError, psycopg_pool.PoolTimeout)
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """Who it was, and when the database said so."""
+
+    identity: Identity
+    at: datetime
+
+
+class StaffSessions:
+    """Remembers who readers are. What is asked of the primary is right until the watcher hears of a change of staff."""
+
+    def __init__(self, pool: Pool, watcher: CheckpointWatcher, clock: Clock) -> None:
+        self._pool = pool
+        self._watcher = watcher
+        self._clock = clock
+        self._remembered: dict[Session, Remembered] = {}
+        self._heard = 0
+
+    async def identify(self, session: Session) -> Identity | None:
+        """Look the person up; None when the session was ended or the person dismissed."""
+        async with self._pool.connection(self._watcher.patience) as conn:
+            values = {"staff_id": session.staff_id, "generation": session.generation}
+            row = await (await conn.execute(FIND, values)).fetchone()
+        return Identity(row[0], row[1], row[2], Role(row[3])) if row else None
+
+    async def recognise(self, session: Session) -> Identity | None:
+        """Give the person of a session, from memory where that is as good as asking."""
+        known = self._known().get(session)
+        if known is not None and self._watcher.is_hearing:
+            return known.identity
+        changes = self._watcher.staff_changes
+        try:
+            identity = await self.identify(session)
+        except DATABASE_AWAY:
+            if (known := self._known().get(session)) and self._clock() - known.at <= LAST_KNOWN_FOR:
+                return known.identity
+            raise
+        if identity is not None and changes == self._watcher.staff_changes:
+            self._remember(session, identity)
+        return identity
+
+    def remembers(self, session: Session) -> bool:
+        """Tell whether nothing that was heard since the session was looked up can have changed whose it is."""
+        return session in self._known()
+
+    def _known(self) -> dict[Session, Remembered]:
+        if self._heard != self._watcher.staff_changes:
+            self._remembered.clear()
+            self._heard = self._watcher.staff_changes
+        return self._remembered
+
+    def _remember(self, session: Session, identity: Identity) -> None:
+        known = self._known()
+        if len(known) >= MOST_REMEMBERED:
+            del known[next(iter(known))]
+        known[session] = Remembered(identity, self._clock())

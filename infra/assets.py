@@ -12,7 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from infra.errors import ConfigurationError
+from infra import logs
+
+log = logs.get("assets")
 
 ROOT = Path(__file__).parent.parent
 INSTALLED = ROOT / "node_modules"
@@ -45,20 +47,24 @@ class Asset:
 
 
 def _read(path: Path) -> Asset:
-    try:
-        body = path.read_bytes()
-    except FileNotFoundError:
-        raise ConfigurationError(f"{path.relative_to(ROOT)} is missing: run make node_modules/.installed") from None
+    body = path.read_bytes()
     media_type = "text/javascript" if path.suffix == ".js" else mimetypes.guess_type(path.name)[0] or ""
     gzipped = gzip.compress(body, mtime=0) if media_type.startswith(COMPRESSED) else None
     return Asset(body, gzipped, media_type)
 
 
 class Assets:
-    """A set of files under one address, which changes with any of them, so that modules can import each other."""
+    """A set of files under one address, which changes with any of them, so that modules can import each other.
+
+    What isn't installed is told of and left out: the APIs don't need it, and the pages are HTML without it, too.
+    """
 
     def __init__(self, prefix: str, files: Mapping[str, Path]) -> None:
-        self._files = {name: _read(path) for name, path in sorted(files.items())}
+        missing = {name: path for name, path in files.items() if path.is_relative_to(INSTALLED) and not path.exists()}
+        if missing:
+            log.warning("not_installed", files=sorted(missing), run="make node_modules/.installed")
+        self._missing = missing.keys()
+        self._files = {name: _read(path) for name, path in sorted(files.items()) if name not in missing}
         digest = hashlib.sha256()
         for name, asset in self._files.items():
             digest.update(f"{name}\0{len(asset.body)}\0".encode() + asset.body)
@@ -67,7 +73,7 @@ class Assets:
 
     def url(self, name: str) -> str:
         """Give the address of a file; a name that isn't there raises KeyError."""
-        if name not in self._files:
+        if name not in self._files and name not in self._missing:
             raise KeyError(name)
         return f"{self._base}/{name}"
 

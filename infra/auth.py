@@ -1,5 +1,6 @@
 """Who may do what: roles, the access mark of a route, passwords, and the signed token of a session."""
 
+import functools
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -33,8 +34,11 @@ class Role(StrEnum):
 
     def reaches(self, needed: "Role") -> bool:
         """Tell whether this role has the rights of `needed`."""
-        order = list(Role)
-        return order.index(self) <= order.index(needed)
+        return needed in RIGHTS[self]
+
+
+RIGHTS = {role: frozenset(list(Role)[number:]) for number, role in enumerate(Role)}
+"""Whose rights each role has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +59,32 @@ class Session:
     generation: int
 
 
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A token whose signature is ours: its session, and when that ends, in Unix time."""
+
+    session: Session
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, and by which session."""
+
+    identity: Identity
+    verified: Verified
+
+
 PUBLIC = None
 """The access mark of a route that needs no sign-in."""
 
 Identify = Callable[[Session], Awaitable[Identity | None]]
-"""Looks up who a session belongs to; None when it was ended meanwhile. The application sets it."""
+"""Looks up who a session belongs to; None when it was ended meanwhile. The application sets two of them.
+
+`app.state.identify` asks each time; `app.state.recognise` may remember, and is for reads alone.
+"""
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
@@ -80,26 +105,22 @@ def encode_session(session: Session, key: str, now: datetime) -> str:
     return jwt.encode(claims, key, algorithm="HS256")
 
 
-def decode_session(token: str, key: str, now: datetime) -> Session:
-    """Verify a token's signature and age; anything wrong raises Unauthenticated."""
+@functools.lru_cache(maxsize=10_000)
+def verify(token: str, key: str) -> Verified:
+    """Verify a token's signature, once; anything wrong raises Unauthenticated. Its age is the caller's to compare."""
     try:
-        # Times are compared below, by the clock that is passed in.
         claims = jwt.decode(
             token,
             key,
             algorithms=["HS256"],
             options={"require": ["sub", "gen", "exp"], "verify_exp": False, "verify_iat": False},
         )
-        session = Session(uuid.UUID(claims["sub"]), int(claims["gen"]))
-        expires = float(claims["exp"])
+        return Verified(Session(uuid.UUID(claims["sub"]), int(claims["gen"])), float(claims["exp"]))
     except (jwt.PyJWTError, ValueError, TypeError):
         raise Unauthenticated("The access token is not valid") from None
-    if expires <= now.timestamp():
-        raise Unauthenticated("The session has ended: sign in again")
-    return session
 
 
-async def authenticate(request: Request) -> Identity | None:
+async def authenticate(request: Request) -> Caller | None:
     """Find out who asks: by the Authorization header, else by the cookie of our own pages; None without either."""
     header = request.headers.get("Authorization")
     if header is None:
@@ -111,12 +132,16 @@ async def authenticate(request: Request) -> Identity | None:
     return await _identify(request, token.strip())
 
 
-async def _identify(request: Request, token: str) -> Identity:
+async def _identify(request: Request, token: str) -> Caller:
     state = request.app.state
-    identity: Identity | None = await state.identify(decode_session(token, state.signing_key, state.clock()))
+    verified = verify(token, state.signing_key)
+    if verified.expires_at <= state.clock().timestamp():
+        raise Unauthenticated("The session has ended: sign in again")
+    identify: Identify = state.recognise if request.method in SAFE_METHODS else state.identify
+    identity = await identify(verified.session)
     if identity is None:
         raise Unauthenticated("The session has ended: sign in again")
-    return identity
+    return Caller(identity, verified)
 
 
 def is_from_our_pages(request: Request) -> bool:
@@ -134,30 +159,31 @@ def is_from_our_pages(request: Request) -> bool:
     return urlsplit(request.headers.get("Origin", "")).netloc == request.headers.get("Host", "?")
 
 
-async def authorize(request: Request, needed: Role | None) -> Identity | None:
+async def authorize(request: Request, needed: Role | None) -> Caller | None:
     """Let the request through or raise.
 
     On a public route a token that is given must still be a good one; a cookie comes unasked, and one that has ended is
     as good as none.
     """
     try:
-        identity = await authenticate(request)
+        caller = await authenticate(request)
     except Unauthenticated:
         if needed is not PUBLIC or "Authorization" in request.headers:
             raise
         return None
     if needed is PUBLIC:
-        return identity
-    if identity is None:
+        return caller
+    if caller is None:
         raise Unauthenticated("This needs a signed-in member of staff")
+    identity = caller.identity
     if not identity.role.reaches(needed):
         raise Forbidden(f"This needs the role {needed}, and {identity.username} is {identity.role}")
-    return identity
+    return caller
 
 
 def signed_in(request: Request) -> Identity:
     """Give the person that the route's access mark let in."""
-    identity: Identity | None = request.state.identity
+    identity = anyone(request)
     if identity is None:
         raise Unauthenticated("This needs a signed-in member of staff")
     return identity
@@ -165,8 +191,8 @@ def signed_in(request: Request) -> Identity:
 
 def anyone(request: Request) -> Identity | None:
     """Give the person that asks, or None for the public."""
-    identity: Identity | None = request.state.identity
-    return identity
+    caller: Caller | None = request.state.caller
+    return caller.identity if caller else None
 
 
 SignedIn = Annotated[Identity, Depends(signed_in)]

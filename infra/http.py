@@ -144,9 +144,32 @@ class Observed:
 
 def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
     for name, value in headers:
-        if name == b"x-request-id" and re.fullmatch(rb"[A-Za-z0-9_.-]{1,64}", value):
+        if name == b"x-request-id" and is_request_id(value):
             return value.decode()
     return uuid.uuid4().hex
+
+
+def is_request_id(value: bytes) -> bool:
+    """Tell whether a caller's own id is plain enough to be logged and sent back."""
+    return re.fullmatch(rb"[A-Za-z0-9_.-]{1,64}", value) is not None
+
+
+Front = Callable[[Scope], tuple[Message, Message] | None]
+"""Gives the whole answer to a request, or None where that takes the application itself."""
+
+
+class Fronted(FastAPI):
+    """An application before which `app.state.front`, where it is set, answers what it can."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer from the front, or as FastAPI does."""
+        front: Front | None = getattr(self.state, "front", None)
+        answer = None if front is None else front(scope)
+        if answer is None:
+            await super().__call__(scope, receive, send)
+            return
+        for message in answer:
+            await send(message)
 
 
 operations = APIRouter(tags=["operations"], route_class=GuardedRoute)
@@ -199,7 +222,7 @@ async def prometheus() -> Response:
 def create_app(title: str, description: str, routers: Iterable[APIRouter], lifespan: Lifespan) -> FastAPI:
     """Compose an application; `lifespan` opens what the routes use and sets `app.state` (see `db.connections`)."""
     logs.configure()
-    app = FastAPI(
+    app = Fronted(
         title=title,
         description=description,
         version="1.0.0",

@@ -90,7 +90,7 @@ class GuardedRoute(APIRoute):
         async def guarded(request: Request) -> Response:
             if not self.is_marked:
                 raise Forbidden("Nobody has been given this route")
-            request.state.identity = await authorize(request, self.access)
+            request.state.caller = await authorize(request, self.access)
             self._refuse_unknown_parameters(request)
             bounded = BoundedRequest(request.scope, request.receive)
             if self.body_field is not None:

@@ -25,6 +25,7 @@ from projections.projector import Fenced, open_projector, project_pending
 from projections.rebuild import rebuild
 from projections.refresh import refresh_views
 from projections.verify import scheduled_verify
+from projections.word_indexes import keep_sorted
 
 log = logs.get("projections")
 
@@ -86,7 +87,10 @@ async def _lead(settings: Settings, clock: Clock, keeper: EpochKeeper, jobs: Seq
         await renew_if_restored(lock, clock())
         await keeper.begin_anew()
         async with running(
-            _keep_lease(lock, keeper), _keep_schedule(settings, clock, jobs), _rebuild_if_restored(settings, clock)
+            _keep_lease(lock, keeper),
+            _keep_schedule(settings, clock, jobs),
+            _rebuild_if_restored(settings, clock),
+            keep_sorted(settings),
         ):
             await wake_up.execute(f"LISTEN {change_log.CHANNEL}".encode())
             known: int | None = None

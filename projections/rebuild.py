@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 
 from db.connections import make_redis
 from db.consistency import CHANNEL
-from db.page_cache import EPOCH_KEY
+from db.page_cache import discard_everything
 from db.pools import Connection
 from infra import logs
 from infra.clock import Clock, system_clock
@@ -116,7 +116,7 @@ async def discard_pages(settings: Settings) -> None:
     """End the cache's epoch at once; the projector begins another, as it does when it meets a batch not its own."""
     async with make_redis(settings) as redis:
         try:
-            await redis.delete(EPOCH_KEY)
+            await discard_everything(redis)
         except (RedisError, OSError) as error:
             log.warning("page_cache_away", error=repr(error))
 

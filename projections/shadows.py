@@ -52,7 +52,8 @@ OF_PART = sql.SQL("{key} >= %(first)s AND (%(end)s::uuid IS NULL OR {key} < %(en
 
 OF_KEYS = sql.SQL("{key} = ANY(%(keys)s)")
 
-FILL = "INSERT INTO {shadow} ({columns}) SELECT {columns} FROM {source} WHERE {which}"
+# In the order of the keys, which is about that of time: a page of the newest is read from a few blocks.
+FILL = "INSERT INTO {shadow} ({columns}) SELECT {columns} FROM {source} WHERE {which} ORDER BY {key}"
 
 DIFFERENCES = """
 SELECT coalesce(s.{key}, t.{key})

@@ -69,12 +69,7 @@ SELECT percentile_disc(%(shares)s::float8[]) WITHIN GROUP (ORDER BY {key}) FROM 
 """
 
 EXPECTED_LISTING = """
-WITH priced AS (
-    SELECT tariff_id, daily_storage, kind.package_type,
-           CASE kind.package_type WHEN 'EXTRA_SIZED' THEN base_fee_extra_sized WHEN 'NORMAL' THEN base_fee_normal END
-               AS base_fee
-    FROM tariffs, (VALUES ('NORMAL'), ('EXTRA_SIZED')) AS kind (package_type)),
-charged AS (
+WITH charged AS (
     SELECT package_id, sum(storage_days) AS days, sum(storage_fee) AS storage, sum(total) AS total
     FROM charges WHERE package_id BETWEEN %(first)s AND %(last)s GROUP BY package_id),
 received AS (
@@ -82,12 +77,12 @@ received AS (
     FROM payments WHERE package_id BETWEEN %(first)s AND %(last)s GROUP BY package_id)
 SELECT k.package_id, k.version, k.tracking_code, k.guide_number, replace(k.guide_number, '-', '') AS guide_key,
        k.other_codes, CASE WHEN cardinality(k.other_codes) = 0 THEN k.other_codes ELSE
-           ARRAY(SELECT regexp_replace(upper(c), '[ -]', '', 'g') FROM unnest(k.other_codes)
+           ARRAY(SELECT replace(replace(upper(c), ' ', ''), '-', '') FROM unnest(k.other_codes)
                WITH ORDINALITY AS o (c, n) ORDER BY n) END AS other_code_keys,
        k.status, sites.code AS site, CASE WHEN k.status = 'RECEIVED' THEN taken.code END AS position, k.carrier,
        k.package_type, k.condition, k.recipient_name, k.customer_id, customers.name AS customer_name,
        customers.phone AS customer_phone, k.observations, k.cancellation_reason, k.announced_at, k.received_at,
-       k.delivered_at, k.cancelled_at, priced.base_fee, priced.daily_storage,
+       k.delivered_at, k.cancelled_at, priced.base_fee, tariffs.daily_storage,
        CASE WHEN k.status = 'ANNOUNCED' OR k.received_at IS NULL THEN 0
             WHEN k.status <> 'RECEIVED' THEN charged.days END::integer AS storage_days,
        CASE WHEN k.status = 'ANNOUNCED' OR k.received_at IS NULL THEN 0
@@ -96,7 +91,10 @@ SELECT k.package_id, k.version, k.tracking_code, k.guide_number, replace(k.guide
             WHEN k.status <> 'RECEIVED' THEN charged.total END::bigint AS total,
        coalesce(received.amount, 0)::bigint AS paid
 FROM packages AS k
-JOIN priced ON priced.tariff_id = k.tariff_id AND priced.package_type = coalesce(k.package_type, 'NORMAL')
+JOIN tariffs ON tariffs.tariff_id = k.tariff_id
+CROSS JOIN LATERAL (SELECT CASE WHEN k.package_type = 'EXTRA_SIZED' THEN tariffs.base_fee_extra_sized
+                                WHEN k.package_type = 'NORMAL' OR k.package_type IS NULL THEN tariffs.base_fee_normal
+                                END AS base_fee) AS priced
 JOIN sites ON sites.site_id = k.site_id
 JOIN customers ON customers.customer_id = k.customer_id
 LEFT JOIN positions AS taken ON taken.package_id = k.package_id

@@ -9,6 +9,7 @@ from infra.http import create_app as compose
 from infra.settings import Settings
 from infra.stopping import ending_streams
 from queries import (
+    export_packages,
     get_customer,
     get_package,
     list_customers,
@@ -24,9 +25,11 @@ from queries import (
     track_package,
     updates,
 )
+from queries.hot_pages import with_hot_pages
 
 ROUTERS: list[APIRouter] = [
     list_packages.packages,
+    export_packages.export,
     get_package.package,
     package_history.history,
     package_fee.fee,
@@ -50,7 +53,7 @@ Send back the `Consistency-Token` of an answer, of a command or of a query, and 
 
 def create_app(settings: Settings | None = None, clock: Clock = system_clock) -> FastAPI:
     """Make the read API; without settings it reads the environment."""
-    opened = ending_streams(lifespan(settings or Settings.load()))
+    opened = ending_streams(with_hot_pages(lifespan(settings or Settings.load())))
     app = compose("Paquetería: queries", DESCRIPTION, [*ROUTERS, admin_api.admin], opened)
     app.state.clock = clock
     return app

@@ -7,30 +7,34 @@ So its bytes, its Consistency-Token and the generation it is kept under can't di
 import asyncio
 import hashlib
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request, Response
 
+from db.announcements import View
 from db.connections import Connections, current_connections
 from db.consistency import HEADER, Checkpoint, Token
-from db.page_cache import Page
+from db.page_cache import Page, Place
+from db.staff_sessions import DATABASE_AWAY
 from infra import metrics
 from infra.errors import NotFound, Unavailable
 from infra.http import problems
+from queries.finished import Finished, Sent, takes_gzip
+from queries.flights import Flights
+from queries.hot_pages import HotPages, Ready
 
 PAUSE = 0.01
 """Seconds between two tries of a replica that lags behind what the primary has announced."""
 
-ENTITY_TAG = re.compile(r'(?:W/)?("[^"]*")|(\*)')
+LOOK_FOR_FILL = 0.01
+"""Seconds between two looks for a page that another process is computing."""
 
 Row = tuple[Any, ...]
 Finish = Callable[[Row], str]
-Text = TypeVar("Text")
 
 
 def _body(columns: Row) -> str:
@@ -42,7 +46,8 @@ def _body(columns: Row) -> str:
 class Query:
     """One question: its statement (made by `stamped`), what it binds, and the scopes whose changes can change it.
 
-    Without scopes it is never cached. `identity` is what tells its page from another one, `now` left out.
+    Without scopes it is never cached. `until` is when the same parameters begin to ask something else, and what is not
+    `is_hot` is never answered ahead of its route. `identity` is what tells its page from another one, `now` left out.
     `plan_by_values` is for statements that no one plan suits: they aren't prepared.
     """
 
@@ -54,6 +59,8 @@ class Query:
     finish: Finish = _body
     missing: str = "There is nothing under this address"
     plan_by_values: bool = False
+    until: datetime | None = None
+    is_hot: bool = True
 
     def digest(self) -> str:
         """Name the page: equal questions have equal names, in whatever order they were put."""
@@ -61,48 +68,112 @@ class Query:
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 
+Flown = tuple[Ready, str]
+"""A page, and whence it came."""
+
+
 @dataclass(frozen=True, slots=True)
 class Edge:
     """What the request says besides its parameters, and what the answer is made with."""
 
+    request: Request
     connections: Connections
+    hot_pages: HotPages
+    flights: Flights[Flown]
     signing_key: str
     token: Token | None
     if_none_match: str
     no_store: bool
+    is_gzipped: bool
 
     async def answer(self, query: Query) -> Response:
-        """Answer with the page, from the cache where that is as good as computed now."""
-        page, outcome = await self.page(query)
+        """Answer with the page, from a cache where that is as good as computed now."""
+        finished, outcome = await self._finished(query)
         metrics.CACHE_READS.labels(outcome).inc()
-        token = Token(page.checkpoint.incarnation, batch=page.checkpoint.batch)
-        headers = {
-            "ETag": page.etag,
-            "Cache-Control": "private, no-cache",
-            "X-Cache": outcome,
-            HEADER: self.connections.tokens.sign(token),
-        }
-        if self._has_already(page.etag):
-            return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
-        return Response(page.body, headers=headers, media_type="application/json")
+        form = finished.form(is_gzipped=self.is_gzipped)
+        age = int((query.now - finished.page.made_at).total_seconds()) if outcome == "STALE" else None
+        head = finished.head(form, outcome, age)
+        if query.is_hot:
+            self.hot_pages.remember(self.request, finished, query.until)
+        if form.is_named_by(self.if_none_match):
+            return Sent(HTTPStatus.NOT_MODIFIED, head)
+        return Sent(HTTPStatus.OK, [*head, *form.content], form.body)
 
     async def page(self, query: Query) -> tuple[Page, str]:
         """Find or compute the page, and tell which of the two."""
+        finished, outcome = await self._finished(query)
+        return finished.page, outcome
+
+    async def _finished(self, query: Query) -> tuple[Finished, str]:
+        """Do so; with the database away, give the last page that is known."""
         if self.no_store or not query.scopes:
             page, _ = await self._compute(query)
-            return page, "BYPASS"
+            return Finished(page, self.connections.tokens), "BYPASS"
+        digest = query.digest()
+        try:
+            ready, outcome = await self._ready(query, digest)
+        except (*DATABASE_AWAY, Unavailable) as error:
+            last = self.hot_pages.last(digest, query.now)
+            if last is None or not self._is_new_enough(last.page) or not self._is_away(error):
+                raise
+            return last, "STALE"
+        return ready.finished, outcome
+
+    def _is_away(self, error: Exception) -> bool:
+        return self.connections.watcher.is_away or not isinstance(error, Unavailable)
+
+    async def _ready(self, query: Query, digest: str) -> Flown:
+        ready = self.hot_pages.find(digest, query.now)
+        if ready is not None and self._is_new_enough(ready.finished.page):
+            return ready, "L1"
+        view, announced = self.hot_pages.announcements.current, self.connections.watcher.current
+        place, found = await self.connections.page_cache.find(digest, query.scopes)
+        if found is not None and self._is_good(found, query):
+            return self._keep(query, digest, found, place, view), "L2"
+        await self.wait()
+        known = place.generation if place else None
+        needed = known if known is not None or announced is None else announced.batch
+
+        def is_good(flown: Flown) -> bool:
+            page = flown[0].finished.page
+            return needed is not None and page.checkpoint.batch >= needed and page.is_current(query.now)
+
+        ready, outcome = await self.flights.share(digest, lambda: self._fill(query, digest, place, view), is_good)
+        if self._is_new_enough(ready.finished.page):
+            return ready, outcome
+        page, _ = await self._compute(query)
+        return self._keep(query, digest, page, None, None), outcome
+
+    async def _fill(self, query: Query, digest: str, place: Place | None, view: View | None) -> Flown:
+        """Compute the page, unless another process is about to: then wait for what it leaves."""
         cache = self.connections.page_cache
-        place, found = await cache.find(query.digest(), query.scopes)
-        if found is not None and found.is_current(query.now) and self._is_new_enough(found.checkpoint):
-            return found, "L2"
-        announced = self.connections.watcher.current
-        page, generations = await self._compute(query)
-        if place is None:
-            return page, "BYPASS"
-        # A lagging replica's generations are older than what has been announced: its page is shown, but not kept.
-        if announced is None or page.checkpoint.batch >= announced.batch:
+        claim = None
+        while place is not None and (claim := await cache.claim(place)) is None:
+            await asyncio.sleep(LOOK_FOR_FILL)
+            place, found = await cache.find(digest, query.scopes)
+            if found is not None and self._is_good(found, query):
+                return self._keep(query, digest, found, place, view), "L2"
+        if place is None or claim is None:
+            page, _ = await self._compute(query)
+            return self._keep(query, digest, page, None, None), "BYPASS"
+        try:
+            announced = self.connections.watcher.current
+            page, generations = await self._compute(query)
+            # A lagging replica's generations are older than what was announced: its page is shown, but not kept.
+            if announced is None or page.checkpoint.batch < announced.batch:
+                return self._keep(query, digest, page, None, None), "MISS"
             await cache.keep(place, page, generations, query.now)
-        return page, "MISS"
+            return self._keep(query, digest, page, place, view), "MISS"
+        finally:
+            await cache.release(place, claim)
+
+    def _keep(self, query: Query, digest: str, page: Page, place: Place | None, view: View | None) -> Ready:
+        is_of_view = place is not None and view is not None and place.epoch == view.epoch
+        finished = Finished(page, self.connections.tokens, digest)
+        return self.hot_pages.keep(finished, query.scopes, view if is_of_view else None)
+
+    def _is_good(self, page: Page, query: Query) -> bool:
+        return page.is_current(query.now) and self._is_new_enough(page)
 
     async def wait(self) -> None:
         """Wait until the primary's read models hold the request's token; bounded, then Unavailable."""
@@ -124,11 +195,12 @@ class Edge:
         if columns[0] is None:
             raise NotFound(query.missing)
         body = query.finish(columns).encode()
-        return Page(body, etag or f'"{hashlib.sha256(body).hexdigest()[:32]}"', checkpoint, expires_at), generations
+        tag = etag or f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+        return Page(body, tag, checkpoint, expires_at, query.now), generations
 
     async def _run(self, query: Query) -> tuple[Checkpoint, list[int], Row]:
         binds = {"scopes": list(query.scopes), "now": query.now, **query.binds}
-        async with self.connections.read_pool.connection() as conn:
+        async with self.connections.reading() as conn:
             prepare = False if query.plan_by_values else None
             row = await (await conn.execute(query.statement, binds, prepare=prepare)).fetchone()
         if row is None:
@@ -136,14 +208,27 @@ class Edge:
         incarnation, batch, snapshot, generations, *columns = row
         return Checkpoint(incarnation, batch, snapshot), generations, tuple(columns)
 
-    def _is_new_enough(self, checkpoint: Checkpoint) -> bool:
-        if self.token is None:
-            return True
-        # Another life's token is refused by what PostgreSQL says, not by what a cache remembers.
-        return self.token.incarnation == checkpoint.incarnation and self.token.held_by(checkpoint)
+    def _is_new_enough(self, page: Page) -> bool:
+        return self.token is None or self.token.is_met_by(page.checkpoint)
 
-    def _has_already(self, etag: str) -> bool:
-        return any(star or tag == etag for tag, star in ENTITY_TAG.findall(self.if_none_match))
+
+def edge_of(
+    request: Request, token: Token | None, if_none_match: str | None = None, cache_control: str | None = None
+) -> Edge:
+    """Make the edge of a request that shows this token."""
+    directives = {part.strip().lower() for part in (cache_control or "").split(",")}
+    state = request.app.state
+    return Edge(
+        request,
+        current_connections(request),
+        state.hot_pages,
+        state.flights,
+        state.signing_key,
+        token,
+        if_none_match or "",
+        "no-store" in directives,
+        takes_gzip(request.headers.get("Accept-Encoding", "")),
+    )
 
 
 async def edge(
@@ -155,10 +240,9 @@ async def edge(
     cache_control: Annotated[str | None, Header(description="`no-store` goes past the cache.")] = None,
 ) -> Edge:
     """Read the headers that every query takes; a token that isn't ours raises Malformed."""
-    connections = current_connections(request)
-    token = None if consistency_token is None else connections.tokens.read(consistency_token)
-    directives = {part.strip().lower() for part in (cache_control or "").split(",")}
-    return Edge(connections, request.app.state.signing_key, token, if_none_match or "", "no-store" in directives)
+    tokens = current_connections(request).tokens
+    token = None if consistency_token is None else tokens.read(consistency_token)
+    return edge_of(request, token, if_none_match, cache_control)
 
 
 TheEdge = Annotated[Edge, Depends(edge)]
@@ -169,6 +253,12 @@ HEADERS = {
     "X-Cache": {
         "description": "Where the answer comes from.",
         "schema": {"type": "string", "enum": ["L1", "L2", "MISS", "BYPASS", "STALE"]},
+    },
+    "Vary": {"description": "Always `Accept-Encoding`.", "schema": {"type": "string"}},
+    "Age": {
+        "description": "Seconds; of a page that is `STALE` alone.",
+        "schema": {"type": "integer"},
+        "required": False,
     },
     HEADER: {
         "description": "What the answer includes: sent back, one sees no less.",

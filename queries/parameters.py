@@ -34,7 +34,7 @@ OptionalWords = Annotated[OptionalLine, AfterValidator(_has_few_words)]
 OptionalInstant = Annotated[Instant | None, BeforeValidator(_absent_if_blank)]
 OptionalSite = Annotated[SiteCode | None, BeforeValidator(_absent_if_blank)]
 OptionalCursor = Annotated[
-    str | None,
+    Annotated[str, Field(max_length=2000)] | None,
     BeforeValidator(_absent_if_blank),
-    Field(max_length=2000, description="The `next_cursor` of the page before, with the same filters."),
+    Field(description="The `next_cursor` of the page before, with the same filters."),
 ]

@@ -128,12 +128,14 @@ Day = Annotated[date, AfterValidator(_reasonable)]
 
 def fetch(day: date | None, site: str | None, now: datetime) -> Query:
     """Ask for the summary of a day in Bogota, today where left out, of one site or of all."""
-    day = day or now.astimezone(BOGOTA).date()
+    today = now.astimezone(BOGOTA).date()
+    midnight = datetime.combine(today + timedelta(days=1), time.min, BOGOTA).astimezone(UTC)
+    until, day = (None, day) if day else (midnight, today)
     begins = datetime.combine(day, time.min, BOGOTA).astimezone(UTC)
     ends = datetime.combine(day + timedelta(days=1), time.min, BOGOTA).astimezone(UTC)
     binds = {"day": day, "site": site, "begins": begins, "ends": ends, "settled_at": ends + SETTLED}
     identity = {"route": "summary", "day": day, "site": site}
-    return Query(statement(at_one_site=site is not None), identity, now, binds, ("all", "reference"))
+    return Query(statement(at_one_site=site is not None), identity, now, binds, ("all", "reference"), until=until)
 
 
 @summary.get("/summary", response_model=Summary, responses=answers(401, 403))

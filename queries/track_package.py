@@ -90,7 +90,8 @@ def fetch(tracking_code: str, now: datetime) -> Query:
     code = re.sub(r"[\s-]", "", tracking_code).upper()
     if not re.fullmatch(r"[2-9A-HJKMNP-Z]{8}", code):
         raise NotFound(UNKNOWN)
-    return Query(SELECT, {"route": "track", "code": code}, now, {"tracking_code": code}, ("all",), missing=UNKNOWN)
+    identity = {"route": "track", "code": code}  # its route counts who asks: nothing may answer ahead of it
+    return Query(SELECT, identity, now, {"tracking_code": code}, ("all",), missing=UNKNOWN, is_hot=False)
 
 
 async def admit(request: Request, connections: Connections) -> None:

@@ -98,6 +98,8 @@ async def events(request: Request, connections: Connections, after: int) -> Asyn
                 return
             if not moved.done():
                 await authorize(request, Role.VIEWER)
+                if connections.watcher.current is None:
+                    return  # the database has gone: the reader learns it by the stream's end
                 yield ":\n\n"
                 continue
             until = moved.result().batch

@@ -12,6 +12,7 @@ from infra.http import create_app as compose
 from infra.http import http_exception
 from infra.settings import Settings
 from infra.stopping import ending_streams
+from queries.hot_pages import with_hot_pages
 from web.pages import administration, announce, packages, parcel, sign_in, start, summary, tracking
 from web.pages.counter import page as counter
 from web.rendering import assets
@@ -36,7 +37,7 @@ PAGES: list[APIRouter] = [
 
 def create_app(settings: Settings | None = None, clock: Clock = system_clock) -> FastAPI:
     """Make one application of both APIs and the pages; without settings it reads the environment."""
-    opened = ending_streams(lifespan(settings or Settings.load()))
+    opened = ending_streams(with_hot_pages(lifespan(settings or Settings.load())))
     routers = [*commands.api.ROUTERS, *queries.api.ROUTERS, admin_api.admin, *PAGES]
     app = compose("Paquetería", DESCRIPTION, routers, opened)
     app.router.routes.append(assets().route)

@@ -9,7 +9,7 @@ from fastapi import Request
 from db.connections import current_connections
 from db.consistency import Token
 from infra.errors import Malformed
-from queries.pages import Edge, Query
+from queries.pages import Query, edge_of
 from web.session import CONSISTENCY_COOKIE
 
 
@@ -18,9 +18,7 @@ async def read(request: Request, *queries: Query, batch: int | None = None) -> A
 
     They include what this browser has written, and `batch`, where that is newer.
     """
-    connections = current_connections(request)
-    token = _token(request, batch)
-    edge = Edge(connections, request.app.state.signing_key, token, if_none_match="", no_store=False)
+    edge = edge_of(request, _token(request, batch))
     pages = await asyncio.gather(*(edge.page(query) for query in queries))
     answers = [json.loads(page.body) for page, _ in pages]
     return answers[0] if len(queries) == 1 else answers

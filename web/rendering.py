@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from infra.assets import HTML_HEADERS, INSTALLED, Assets
-from infra.auth import Identity
+from infra.auth import Caller, Identity
 from web import flash, localization
 from web.navigation import entries
 
@@ -105,8 +105,8 @@ class View:
 
 def view_of(request: Request) -> View:
     """Make the view of a request; before its guard has looked, nobody is signed in."""
-    identity = getattr(request.state, "identity", None)
-    return View(request, identity, request.app.state.clock())
+    caller: Caller | None = getattr(request.state, "caller", None)
+    return View(request, caller.identity if caller else None, request.app.state.clock())
 
 
 def render(

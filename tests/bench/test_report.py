@@ -25,7 +25,7 @@ MACHINE = Machine(
 
 def result_of(name: str, value: float) -> Result:
     figures = [
-        Figure(name="a time", value=value, unit="ms", at_most=20, rounds=[value, 3]),
+        Figure(name="a time", value=value, unit="ms", at_most=20, aim=10, rounds=[value, 3]),
         Figure(name="a rate", value=1234.5, unit="/s", at_least=2000),
         Figure(name="a count", value=math.nan),
     ]
@@ -61,8 +61,8 @@ def test_the_page_has_every_measurement_there_is(tmp_path: Path) -> None:
     report.write(tmp_path, result_of("one", 6))
     page = (tmp_path / "README.md").read_text()
     assert page.index("Title of one") < page.index("Title of two")
-    assert "| a time | 6 ms | ≤ 20 ms | met | 6 3 |" in page
-    assert "| a rate | 1,234 /s | ≥ 2,000 /s | **missed** |  |" in page
+    assert "| a time | 6 ms | ≤ 20 ms | 10 ms | met | 6 3 |" in page
+    assert "| a rate | 1,234 /s | ≥ 2,000 /s |  | **missed** |  |" in page
     assert "50 ms" not in page
     assert "A processor, 2 cores" in page
     assert "- a note" in page

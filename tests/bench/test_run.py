@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -30,16 +29,6 @@ async def _count(bench: Bench) -> Findings:
 
 
 COUNT = Measurement("count", "Counted", "Rows.", _count, packages=70, seconds=2, rounds=3)
-
-
-@pytest.fixture(scope="module")
-def shops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shops]:
-    """The benchmark's own servers, in a folder that is kept."""
-    folder = tmp_path_factory.mktemp("bench")
-    for parent in (folder, *folder.parents[:2]):
-        parent.chmod(0o755)
-    with open_shops(folder / "kept") as opened:
-        yield opened
 
 
 def test_a_measurement_is_given_a_shop_of_its_size(shops: Shops) -> None:
@@ -91,7 +80,7 @@ def test_figures_of_less_than_full_size_stay_out_of_the_documents(
 
 
 def test_a_name_that_is_none_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="no measurement speed: there are commit-to-visible, "):
+    with pytest.raises(ConfigurationError, match="no measurement speed: there are hot-page, "):
         chosen(["notify", "speed"])
     assert [measurement.name for measurement in chosen([])] == list(ALL)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import manage
 from db import page_cache
-from projections import derivation, projector
+from projections import projector
 
 Work = Callable[..., Awaitable[Any]]
 
@@ -29,7 +29,7 @@ class Point:
 
 POINTS = {
     "after reading": Point(projector, "read_changes", counts=lambda read: bool(read[0])),
-    "after the upsert": Point(derivation, "derive"),
+    "after the upsert": Point(projector, "_derive"),
     "before the commit": Point(projector, "_project", counts=lambda batch: batch.is_new),
     "after the commit": Point(projector, "project_batch", counts=lambda batch: batch.is_new),
     "before the cache bump": Point(page_cache.EpochKeeper, "announce", is_after=False),

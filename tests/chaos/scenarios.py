@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 from db.consistency import Checkpoint, CheckpointWatcher, Token
 from db.page_cache import EpochKeeper, Page, PageCache, generation_key
 from db.pools import Connection
+from infra.clock import system_clock
 from infra.errors import Unavailable
 from infra.settings import Settings
 from projections import process, projector
@@ -231,7 +232,7 @@ SCOPES = ("status:RECEIVED",)
 
 def page_of(batch: int) -> Page:
     """A page that tells which batch it was computed in."""
-    return Page(str(batch).encode(), f'"{batch}"', Checkpoint("life", batch, "10:10:"), None)
+    return Page(str(batch).encode(), f'"{batch}"', Checkpoint("life", batch, "10:10:"), None, system_clock())
 
 
 async def found_in(cache: PageCache) -> int | None:

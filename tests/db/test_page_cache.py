@@ -13,6 +13,7 @@ from db.page_cache import EPOCH_KEY, EpochKeeper, Page, PageCache, Place, discar
 from tests.support import Clock
 
 SCOPES = ("status:RECEIVED", "customer:7")
+MADE_AT = Clock()()
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ async def keeper(redis: Redis) -> EpochKeeper:
 
 
 def page(batch: int = 5, expires_at: datetime | None = None) -> Page:
-    return Page(b'{"items": []}', '"tag"', Checkpoint("life", batch, "10:12:11"), expires_at)
+    return Page(b'{"items": []}', '"tag"', Checkpoint("life", batch, "10:12:11"), expires_at, MADE_AT)
 
 
 async def place_of(cache: PageCache) -> Place:

@@ -87,7 +87,8 @@ def client(clock: Clock) -> Iterator[TestClient]:
         async def nothing() -> dict[str, str]:
             return {}
 
-        app.state.clock, app.state.signing_key, app.state.identify = clock, KEY, identify
+        app.state.clock, app.state.signing_key = clock, KEY
+        app.state.identify = app.state.recognise = identify
         app.state.readiness = app.state.warnings = nothing
         yield
 

@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 from redis import Redis
 
 from db.consistency import CHANNEL, Token, TokenSigner
-from db.page_cache import EPOCH_KEY, RAISE, generation_key
+from db.page_cache import EPOCH_KEY, PREFIX, RAISE, generation_key
 from infra.auth import Role, Session, encode_session
 from infra.settings import Settings
 from tests.support import Clock
@@ -174,10 +174,17 @@ class Shop:
             self.announce(scopes, batch)
         return batch
 
+    @property
+    def channel(self) -> str:
+        """Where a projector tells readers of what it announces, and that it lives."""
+        return f"{PREFIX}:announcements:{self.redis.connection_pool.connection_kwargs['db']}"
+
     def announce(self, scopes: Iterable[str], batch: int) -> None:
         """Raise the generations in Redis, and wake who waits for the batch."""
+        scopes = list(scopes)
         keys = [EPOCH_KEY, *map(generation_key, scopes)]
-        self.redis.eval(RAISE, len(keys), *keys, EPOCH, *[batch] * (len(keys) - 1))
+        message = " ".join((EPOCH, str(batch), *scopes))
+        self.redis.eval(RAISE, len(keys), *keys, EPOCH, *[batch] * len(scopes), self.channel, message)
         self.conn.execute("SELECT pg_notify(%s, '')", [CHANNEL])
 
     def sign_in(self, role: Role = Role.VIEWER) -> dict[str, str]:

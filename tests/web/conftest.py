@@ -1,16 +1,15 @@
 """A real browser on a real shop: one of each for all of these tests, on one worker."""
 
-import asyncio
+import contextlib
 import os
 import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
 import psycopg
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
 import web.api
 from commands.add_staff import add_staff_account
@@ -22,7 +21,7 @@ from infra.clock import system_clock
 from infra.settings import Settings
 from tests.conftest import TEMPLATE
 from tests.service import projecting, serving
-from tests.web.shop import PASSWORD, STAFF, Shop
+from tests.web.shop import PASSWORD, STAFF, Shop, run_apart
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -50,35 +49,37 @@ def shop(postgres: PostgresServer, valkey: ValkeyServer, tmp_path_factory: pytes
     """One shop for all of these tests: each takes guides and phones of its own."""
     with psycopg.connect(postgres.dsn("postgres"), autocommit=True) as conn:
         conn.execute(f"CREATE DATABASE pages TEMPLATE {TEMPLATE} STRATEGY file_copy".encode())
-        settings = Settings(
-            database_url=postgres.dsn("pages"),
-            redis_url=valkey.url.replace("db=0", "db=998"),
-            secret_key="a key for tests, and for nothing else",
-            data_dir=tmp_path_factory.mktemp("pages"),
-            throttle_announce="",
-            throttle_track="",
-            throttle_sign_in="",
-        )
-        _in_thread(settings)
-        with (
-            projecting(settings, system_clock),
-            serving(web.api.create_app(settings)) as address,
-            httpx2.Client(base_url=address, timeout=30) as client,
-        ):
-            form = {"username": "ana", "password": PASSWORD}
-            token = client.post("/api/v1/auth/token", data=form).json()["access_token"]
-            client.headers["Authorization"] = f"Bearer {token}"
-            shelf = {"prefix": "A-", "first": 1, "last": 900, "width": 3}
-            client.post("/api/v1/sites/PRINCIPAL/positions", json=shelf).raise_for_status()
-            yield Shop(address, settings, client)
+        redis_url = valkey.url.replace("db=0", "db=998")
+        with open_shop(postgres.dsn("pages"), redis_url, tmp_path_factory.mktemp("pages")) as opened:
+            yield opened
         conn.execute("DROP DATABASE pages WITH (FORCE)")
 
 
-def _in_thread(settings: Settings) -> None:
-    """Fill the database; in a thread of its own, for the browser's driver has the loop of this one."""
-    thread = threading.Thread(target=lambda: asyncio.run(_staff(settings)))
-    thread.start()
-    thread.join()
+@contextlib.contextmanager
+def open_shop(database_url: str, redis_url: str, data_dir: Path) -> Iterator[Shop]:
+    """Serve a shop with one member of staff for each role, and shelves enough, while the block lasts."""
+    settings = Settings(
+        database_url=database_url,
+        redis_url=redis_url,
+        secret_key="a key for tests, and for nothing else",
+        data_dir=data_dir,
+        throttle_announce="",
+        throttle_track="",
+        throttle_sign_in="",
+        pool_timeout=1,
+    )
+    run_apart(_staff(settings))
+    with (
+        projecting(settings, system_clock),
+        serving(web.api.create_app(settings)) as address,
+        httpx2.Client(base_url=address, timeout=30) as client,
+    ):
+        form = {"username": "ana", "password": PASSWORD}
+        token = client.post("/api/v1/auth/token", data=form).json()["access_token"]
+        client.headers["Authorization"] = f"Bearer {token}"
+        shelf = {"prefix": "A-", "first": 1, "last": 900, "width": 3}
+        client.post("/api/v1/sites/PRINCIPAL/positions", json=shelf).raise_for_status()
+        yield Shop(address, settings, client)
 
 
 async def _staff(settings: Settings) -> None:
@@ -101,11 +102,16 @@ def browser(shop: Shop) -> Iterator[Browser]:  # noqa: ARG001 (closed before the
         chromium.close()
 
 
+def _is_fault(said: ConsoleMessage) -> bool:
+    """Tell what somebody should look into; htmx remarks on each request that another one has overtaken."""
+    return said.type == "error" and not said.text.startswith(("htmx:sendAbort", "htmx:afterRequest"))
+
+
 class Visitor:
     """Somebody at a browser of their own."""
 
     def __init__(self, browser: Browser, shop: Shop) -> None:
-        self._browser, self._shop = browser, shop
+        self._browser, self.shop = browser, shop
         self.contexts: list[BrowserContext] = []
         self.faults: list[str] = []
 
@@ -115,7 +121,7 @@ class Visitor:
         """Open a page as a member of staff, or as nobody."""
         width, height = SIZES[size]
         context = self._browser.new_context(
-            base_url=self._shop.address,
+            base_url=self.shop.address,
             viewport={"width": width, "height": height},
             java_script_enabled=script,
             reduced_motion="reduce",
@@ -127,12 +133,12 @@ class Visitor:
             answer = context.request.post(
                 "/entrar",
                 form={"username": who, "password": PASSWORD},
-                headers={"Origin": self._shop.address},
+                headers={"Origin": self.shop.address},
                 max_redirects=0,
             )
             assert answer.status == 303, answer.text()
         page = context.new_page()
-        page.on("console", lambda said: self.faults.append(said.text) if said.type == "error" else None)
+        page.on("console", lambda said: self.faults.append(said.text) if _is_fault(said) else None)
         page.on("pageerror", lambda error: self.faults.append(str(error)))
         mark = "&" if "?" in path else "?"
         page.goto(path if language == "es" else f"{path}{mark}lang={language}")

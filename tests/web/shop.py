@@ -1,7 +1,10 @@
 """The whole shop for the browser tests: one service on a real port, its projector, and what a test puts into it."""
 
+import asyncio
 import itertools
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +14,13 @@ from infra.settings import Settings
 
 PASSWORD = "una-clave-de-prueba"
 STAFF = {"ana": ("Ana Restrepo", "ADMIN"), "oscar": ("Óscar Díaz", "OPERATOR"), "vera": ("Vera Ruiz", "VIEWER")}
+
+
+def run_apart(work: Coroutine[Any, Any, None]) -> None:
+    """Run something asynchronous in a thread of its own, for the browser's driver has the loop of this one."""
+    thread = threading.Thread(target=lambda: asyncio.run(work))
+    thread.start()
+    thread.join()
 
 
 @dataclass
@@ -55,6 +65,16 @@ class Shop:
         """Announce a parcel."""
         parcel = {"guide_number": self.guide(), "customer_name": "Zoë Núñez", "customer_phone": self.phone()}
         return self.send("POST", "/packages", json=parcel | {"data_consent": True} | fields)
+
+    def becomes(self, guide: str, status: str) -> Any:  # noqa: ANN401
+        """Wait until a parcel has this status, as a browser's write may be projected a moment later; gives it."""
+        deadline = time.monotonic() + 20
+        while True:
+            items = self.send("GET", "/lookup", params={"q": guide})["items"]
+            if [item["status"] for item in items] == [status]:
+                return self.package(items[0]["package_id"])
+            assert time.monotonic() < deadline, items
+            time.sleep(0.05)
 
     def package(self, package_id: str) -> Any:  # noqa: ANN401
         """Read a parcel, as it is now."""

@@ -1,14 +1,19 @@
 """Signing in by the page: a session for one browser, that nobody else can use and that ends."""
 
+from collections.abc import Iterator
+
 import pytest
 from fastapi.testclient import TestClient
 from playwright.sync_api import expect
 
+from commands.add_staff import add_staff_account
+from db.pools import connect
+from infra.auth import Role
 from infra.settings import Settings
 from tests.support import Clock
 from tests.web.axe import violations
 from tests.web.conftest import Visitor
-from tests.web.shop import PASSWORD
+from tests.web.shop import PASSWORD, run_apart
 from web.api import create_app
 
 
@@ -58,9 +63,59 @@ def test_the_cookie_counts_for_our_own_pages_alone(client: TestClient) -> None:
             assert client.post("/salir", headers=headers).status_code == 303
 
 
-def test_who_is_thrown_back_goes_nowhere_else(client: TestClient) -> None:
-    """The page to go on to is one of ours, whatever the address says."""
-    with client:
-        for bad in ("//elsewhere.example", "https://elsewhere.example", "/\\elsewhere.example", "javascript:1"):
-            form = {"username": "x", "password": "y", "next": bad}
-            assert client.post("/entrar", data=form, headers={"Sec-Fetch-Site": "same-origin"}).status_code == 401
+@pytest.fixture
+def clerk(settings: Settings, clock: Clock) -> Iterator[TestClient]:
+    """A browser that has just signed in, at a service behind TLS."""
+    app = create_app(settings.model_copy(update={"public_url": "https://shop.example"}), clock)
+    run_apart(_add_staff(settings))
+    with TestClient(app, "https://testserver", follow_redirects=False) as client:
+        client.headers["Sec-Fetch-Site"] = "same-origin"
+        answer = client.post("/entrar", data={"username": "oscar", "password": PASSWORD, "next": "/paquetes"})
+        assert (answer.status_code, answer.headers["Location"]) == (303, "/paquetes")
+        cookie = answer.headers["Set-Cookie"].lower()
+        assert all(flag in cookie for flag in ("httponly", "samesite=lax", "secure", "max-age=43200"))
+        yield client
+
+
+async def _add_staff(settings: Settings) -> None:
+    async with await connect(settings.postgres_dsn, "test") as conn, conn.transaction():
+        await add_staff_account(conn, "oscar", "Óscar Díaz", Role.OPERATOR, PASSWORD)
+
+
+def test_a_session_ends(clerk: TestClient, clock: Clock) -> None:
+    """After a shift, and when the person is dismissed; a public page then takes the browser for nobody's."""
+    assert clerk.get("/paquetes").status_code == 200
+    assert clerk.get("/api/v1/packages").status_code == 200
+    clock.advance(hours=12)
+    assert clerk.get("/paquetes").headers["Location"] == "/entrar?next=/paquetes"
+    assert clerk.get("/api/v1/packages").status_code == 401
+    assert clerk.get("/entrar").status_code == 200
+    script = {"HX-Request": "true", "HX-Current-URL": "https://testserver/paquetes?q=x"}
+    answer = clerk.get("/paquetes", headers=script)
+    assert (answer.status_code, answer.headers["HX-Redirect"]) == (401, "/entrar?next=/paquetes%3Fq%3Dx")
+
+
+def test_another_site_can_write_nothing_with_the_cookie(clerk: TestClient) -> None:
+    """Neither by a form of the pages nor by the API: the cookie is sent along, and counts for nothing."""
+    parcel = {"guide_number": "AJENO-0001", "customer_name": "Ana", "package_type": "NORMAL", "condition": "GOOD"}
+    elsewhere = {"Sec-Fetch-Site": "cross-site"}
+    assert clerk.post("/api/v1/receptions", json=parcel, headers=elsewhere).status_code == 401
+    assert clerk.post("/mostrador", data={"q": "AJENO-0001"}, headers=elsewhere).status_code == 403
+    assert clerk.post("/api/v1/receptions", json=parcel).status_code == 201
+
+
+def test_signing_in_leads_to_our_own_pages_alone(clerk: TestClient) -> None:
+    """Whatever the address says that one came from."""
+    for bad in ("//elsewhere.example", "https://elsewhere.example", "/\\elsewhere.example", "javascript:1", "/\n/x"):
+        form = {"username": "oscar", "password": PASSWORD, "next": bad}
+        assert clerk.post("/entrar", data=form).headers["Location"] == "/entrar"
+
+
+def test_guesses_are_throttled(settings: Settings, clock: Clock) -> None:
+    """As by the API: the page says for how long."""
+    app = create_app(settings.model_copy(update={"throttle_sign_in": "2/minute"}), clock)
+    with TestClient(app, headers={"Sec-Fetch-Site": "same-origin"}) as client:
+        form = {"username": "oscar", "password": "una-mala-clave"}
+        statuses = [client.post("/entrar", data=form).status_code for _ in range(3)]
+        assert statuses == [401, 401, 429]
+        assert "Demasiados intentos" in client.post("/entrar", data=form).text

@@ -78,6 +78,11 @@ class Listing(BaseModel):
         chosen["received_to"] = self.received_until and _midnight(self.received_until + timedelta(days=1))
         return PackageFilters(**chosen | changes)
 
+    def export_url(self, ending: str) -> str:
+        """Give the address of all that matches, as a file; the read API takes instants where we have days."""
+        asked = self.filters().model_dump(mode="json", exclude_none=True)
+        return f"/api/v1/packages.{ending}?{urlencode(asked, doseq=True)}"
+
     @property
     def is_narrowed(self) -> bool:
         """Tell whether more is filtered than the chips do."""
@@ -157,6 +162,7 @@ async def show_packages(
         "chips": _chips(listing, counts),
         "applied": _applied(listing, translator(request)),
         "sorts": SORTS,
+        "export_url": listing.export_url,
         "is_first_run": counts["all"] == (0, False) and not listing.is_narrowed,
         "refresh_at": min((item["next_fee_at"] for item in found["items"] if item["next_fee_at"]), default=None),
         **found,

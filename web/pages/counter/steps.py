@@ -288,6 +288,9 @@ class Counter:
         charged = total if self.work.charged is None else self.work.charged
         if charged != total and not self.work.amount_reason:
             return Answer(kind="refused", sound="bad", text=self._("Another amount needs its reason."))
+        given = self.work.received if self.work.method == "CASH" else None
+        if given is not None and given < charged:
+            return Answer(kind="refused", sound="bad", text=self._("The cash given is less than the total."))
         handed, refused, stays = [], [], []
         for package_id, due, amount in self._amounts(charged):
             try:
@@ -299,7 +302,6 @@ class Counter:
                 if package.get("status") == "RECEIVED":
                     stays.append(package_id)
         paid = sum(package["paid"] for package in handed)
-        given = self.work.received if self.work.method == "CASH" else None
         change = given - paid if given is not None and handed else None
         self.work.forget_hand_over()
         self.work.package_id = stays

@@ -129,7 +129,8 @@ function reckon() {
   const charged = work().elements.namedItem("charged").value.replace(/\D/g, "");
   const total = charged === "" ? Number(byId("total").dataset.total) : Number(charged);
   const change = received - total;
-  byId("change").textContent = received && change >= 0 ? pesos(change) : "–";
+  const output = byId("change");
+  output.textContent = !received ? "–" : change < 0 ? `${output.dataset.short} ${pesos(-change)}` : pesos(change);
   store.write("work", csv(work()));
 }
 
@@ -262,13 +263,13 @@ for (const [name, value] of Object.entries(store.read("settings") ?? {})) {
   const radio = document.querySelector(`#settings [name=${name}][value=${value}]`);
   if (radio) radio.checked = true;
 }
+// What another of our pages asks for is scanned at once; an address from elsewhere only fills in the field.
 const wanted = field.value;
-field.value = wanted ? "" : (store.read("typed") ?? "");
+const isOurs = document.referrer.startsWith(`${location.origin}/`);
+field.value = wanted && isOurs ? "" : wanted || (store.read("typed") ?? "");
 const before = store.read("work") ?? [];
 if (before.length) queue.steps.unshift({ key: "", action: "show", q: "", state: settings(), restored: before });
-if (wanted) {
-  history.replaceState(null, "", "/mostrador");
-  queue.push({ action: "scan", q: wanted, state: settings() });
-}
+if (wanted) history.replaceState(null, "", "/mostrador");
+if (wanted && isOurs) queue.push({ action: "scan", q: wanted, state: settings() });
 queue.run();
 ready();

@@ -13,6 +13,7 @@ Idiomorph.defaults.ignoreActiveValue = true;
 let batch = 0;
 let asked = 0; // grows with every request of the person's own, which a refresh must not overwrite
 let timer = 0;
+let isAway = false; // the stream
 
 const versions = () => new Map([...rows()].map((row) => [row.id, row.dataset.version]));
 
@@ -34,6 +35,7 @@ async function refresh() {
     const answer = await fetch(address, { headers: { "HX-Request": "true" } });
     if (answer.headers.has("HX-Redirect")) location.assign(answer.headers.get("HX-Redirect"));
     const text = await answer.text();
+    say(answer.ok && !isAway);
     if (!answer.ok || asked !== before) return;
     const known = versions();
     const swap = { swapStyle: "morph:outerHTML", swapDelay: 0, settleDelay: 0 };
@@ -60,7 +62,6 @@ function say(isLive) {
   live.classList.toggle("is-away", !isLive);
 }
 
-let wasAway = false;
 follow(
   (number) => {
     batch = Math.max(batch, number);
@@ -68,11 +69,13 @@ follow(
   },
   (isLive) => {
     say(isLive);
-    if (isLive && wasAway) refreshSoon();
-    wasAway = !isLive;
+    if (isLive && isAway) refreshSoon();
+    isAway = !isLive;
   },
 );
 
+window.addEventListener("offline", () => say(false));
+window.addEventListener("online", refreshSoon);
 document.addEventListener("visibilitychange", () => document.hidden || refreshSoon());
 document.body.addEventListener("htmx:beforeRequest", () => (asked += 1));
 document.body.addEventListener("htmx:afterSettle", wakeWhenFeesChange);
@@ -94,3 +97,4 @@ document.addEventListener("keydown", (event) => {
 });
 
 wakeWhenFeesChange();
+document.querySelector(".chip[aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });

@@ -1,0 +1,124 @@
+"""How long one cold page takes in a large shop: in every order, by every filter, and by words."""
+
+import statistics
+from collections.abc import Mapping
+from datetime import timedelta
+from urllib.parse import quote
+
+from bench.http import PAST_CACHES
+from bench.load import Load
+from bench.measurement import Measurement
+from bench.reading import LISTING, Readers, reading_peer, reading_shop
+from bench.results import Findings, median, ratio
+from bench.shops import Bench
+from db.pools import connect
+from infra.clock import system_clock
+from infra.settings import Settings
+
+ONE = """
+SELECT customer_id::text, "position" FROM package_listing WHERE status = 'RECEIVED' AND customer_phone IS NOT NULL
+ORDER BY md5(package_id::text) LIMIT 1
+"""
+
+SEARCHES = {
+    "a rare word": "xiques",
+    "a common word": "garcia",
+    "a common word with its accent": "garcía",
+    "two common words": "maria garcia",
+    "part of a phone": "3001",
+    "two letters": "ga",
+    "one letter": "m",
+    "two letters and a word": "lo garcia",
+    "nothing at all": "zzzyx",
+}
+
+
+async def filters(settings: Settings) -> dict[str, str]:
+    """Name listings by every order and filter, and a few by several."""
+    async with await connect(settings.postgres_dsn, "bench") as conn:
+        row = await (await conn.execute(ONE)).fetchone()
+    customer_id, position = row or ("", "")
+    since, until = (f"{system_clock() - timedelta(days=days):%Y-%m-%d}" for days in (200, 190))
+    return {
+        "newest": "",
+        "oldest": "sort=oldest",
+        "owed": "sort=owed",
+        "days": "sort=days",
+        **{f"status {status}": f"status={status}" for status in ("ANNOUNCED", "RECEIVED", "DELIVERED", "CANCELLED")},
+        "two statuses, oldest": "status=ANNOUNCED&status=RECEIVED&sort=oldest",
+        "site": "site=PRINCIPAL",
+        "site and status, owed": "site=PRINCIPAL&status=RECEIVED&sort=owed",
+        "customer": f"customer_id={customer_id}",
+        "position": f"position={quote(position)}",
+        "announced in ten days": f"announced_from={since}&announced_to={until}",
+        "received in ten days": f"received_from={since}&received_to={until}",
+        "received in ten days, oldest": f"received_from={since}&received_to={until}&sort=oldest",
+        "received before, cancelled": f"received_to={until}&status=CANCELLED",
+        "30 days in storage": "min_days=30",
+        "7 days in storage, owed": "min_days=7&sort=owed",
+        "a hundred rows": "limit=100",
+    }
+
+
+async def _measured(bench: Bench, named: Mapping[str, str], readers: Readers, at_most: float, aim: float) -> Findings:
+    """Ask for each listing by one connection, of the service and of the bare statement in turn."""
+    paths = {name: f"{LISTING}?{query}" for name, query in named.items()}
+    service: dict[str, list[Load]] = {name: [] for name in paths}
+    statement: dict[str, list[Load]] = {name: [] for name in paths}
+    addresses = list(paths.values())
+    async with reading_peer(readers.settings, "one_statement", addresses=addresses) as peer:
+        for _ in bench.each_round(f"rounds of {len(paths)} listings"):
+            for name, path in paths.items():
+                service[name].append(await readers.drive([path], bench.seconds, PAST_CACHES, connections=1))
+                statement[name].append(await peer.drive([path], bench.seconds, connections=1))
+    p95 = {name: [load.p95 for load in loads] for name, loads in service.items()}
+    slowest = max(p95, key=lambda name: statistics.median(p95[name]))
+    each = (
+        figure
+        for name in paths
+        for figure in (
+            median(f"{name}: p95", p95[name], "ms", at_most=at_most, aim=aim),
+            ratio(
+                f"{name}: rate over one bare statement",
+                [load.rate for load in service[name]],
+                [load.rate for load in statement[name]],
+            ),
+        )
+    )
+    worst = median(f"the slowest, p95 ({slowest})", p95[slowest], "ms", at_most=at_most, aim=aim)
+    return Findings(figures=[worst, *each])
+
+
+async def sorts_and_filters(bench: Bench) -> Findings:
+    """Measure every order and filter."""
+    async with reading_shop(bench) as readers:
+        return await _measured(bench, await filters(readers.settings), readers, 20, 5)
+
+
+async def text_search(bench: Bench) -> Findings:
+    """Measure what people type."""
+    async with reading_shop(bench) as readers:
+        searches = {name: f"q={quote(words)}" for name, words in SEARCHES.items()}
+        return await _measured(bench, searches, readers, 50, 20)
+
+
+MEASUREMENTS = (
+    Measurement(
+        "sorts-and-filters",
+        "Every order and filter",
+        "One cold page after the other by one connection, in a shop of 1,000,000 packages; beside each, the same"
+        " prepared statement by a bare ASGI application.",
+        sorts_and_filters,
+        packages=1_000_000,
+        seconds=1,
+    ),
+    Measurement(
+        "text-search",
+        "Text search",
+        "What people type (`q`): one cold page after the other by one connection, in a shop of 1,000,000 packages;"
+        " beside each, the same prepared statement by a bare ASGI application.",
+        text_search,
+        packages=1_000_000,
+        seconds=1,
+    ),
+)

@@ -1,0 +1,102 @@
+"""A server stops in the middle of a shift: the page says so, keeps what was typed, and goes on by itself."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from db.embedded import PostgresServer, ValkeyServer
+from db.migrate import migrate
+from queries import updates
+from tests.web.conftest import Visitor, open_shop
+from tests.web.shop import Shop
+
+RECOVERY = 40_000
+"""Milliseconds until everything has connected again, on a machine that is busy."""
+
+
+@pytest.fixture(scope="module")
+def servers(server_folder: Path) -> Iterator[tuple[PostgresServer, ValkeyServer]]:
+    """A pair of servers that nobody else needs."""
+    postgres = PostgresServer(server_folder / "frail", server_folder / "frail-run", {"fsync": "off"})
+    valkey = ValkeyServer(server_folder / "frail-valkey", server_folder / "frail-run", {})
+    postgres.start()
+    valkey.start()
+    migrate(postgres.dsn("postgres"))
+    yield postgres, valkey
+    valkey.stop()
+    postgres.stop()
+
+
+@pytest.fixture(scope="module")
+def frail(servers: tuple[PostgresServer, ValkeyServer], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """A shop on servers that stop."""
+    postgres, valkey = servers
+    with open_shop(postgres.dsn("postgres"), valkey.url, tmp_path_factory.mktemp("frail")) as shop:
+        yield shop
+
+
+@pytest.fixture
+def clerk(browser: Browser, frail: Shop) -> Iterator[Visitor]:
+    """Somebody at work there; a browser's own remarks on failed requests are no fault here."""
+    visitor = Visitor(browser, frail)
+    yield visitor
+    for context in visitor.contexts:
+        context.close()
+
+
+def test_the_database_stops(clerk: Visitor, frail: Shop, servers: tuple[PostgresServer, ValkeyServer]) -> None:
+    """Scans wait, also over a reload, what is half typed stays, and each is one parcel once the database is back."""
+    guides = [frail.announce()["guide_number"] for _ in range(4)]
+    page = clerk.open("/mostrador")
+    page.keyboard.type(guides[0])
+    page.keyboard.press("Enter")
+    expect(page.locator("#tally")).to_have_text("1")
+    servers[0].stop()
+    for guide in guides[1:]:
+        page.keyboard.type(guide)
+        page.keyboard.press("Enter")
+    page.keyboard.type("A MEDIO ESCRIBIR")
+    expect(page.locator("#away")).to_contain_text("Sin conexión", timeout=RECOVERY)
+    expect(page.locator("#waiting")).to_have_text("3 en espera")
+    servers[0].start()
+    expect(page.locator("#tally")).to_have_text("4", timeout=RECOVERY)
+    expect(page.locator("#away")).to_be_hidden()
+    expect(page.locator("#q")).to_have_value("A MEDIO ESCRIBIR")
+    for guide in guides:
+        frail.becomes(guide, "RECEIVED")
+
+
+def test_redis_stops(clerk: Visitor, frail: Shop, servers: tuple[PostgresServer, ValkeyServer]) -> None:
+    """The counter and the listing go on without it, and the listing is live again afterwards."""
+    guide, later = (frail.announce()["guide_number"] for _ in range(2))
+    counter = clerk.open("/mostrador")
+    listing = clerk.open(f"/paquetes?q={later}")
+    servers[1].stop()
+    counter.keyboard.type(guide)
+    counter.keyboard.press("Enter")
+    expect(counter.locator("#tally")).to_have_text("1", timeout=RECOVERY)
+    listing.reload()
+    expect(listing.locator("#count")).to_have_text("Mostrando 1 de 1", timeout=RECOVERY)
+    servers[1].start()
+    counter.keyboard.type(later)
+    counter.keyboard.press("Enter")
+    expect(listing.locator("#rows")).to_contain_text("En bodega", timeout=RECOVERY)
+
+
+def test_the_listing_says_that_it_may_be_old(
+    clerk: Visitor, frail: Shop, servers: tuple[PostgresServer, ValkeyServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the database is away it says so and shows what it has; then it follows again, nothing missed."""
+    monkeypatch.setattr(updates, "COMMENT_EVERY", 0.5)
+    announced = frail.announce()
+    page = clerk.open(f"/paquetes?q={announced['guide_number']}")
+    expect(page.locator("#live")).to_contain_text("En vivo")
+    servers[0].stop()
+    expect(page.locator("#live")).to_contain_text("Sin conexión", timeout=RECOVERY)
+    expect(page.locator("#rows")).to_contain_text(announced["guide_number"])
+    servers[0].start()
+    expect(page.locator("#live")).to_contain_text("En vivo", timeout=RECOVERY)
+    frail.send("POST", f"/packages/{announced['package_id']}/cancellation", json={"reason": "OTHER"})
+    expect(page.locator("#rows")).to_contain_text("Cancelado", timeout=RECOVERY)
