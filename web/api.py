@@ -13,7 +13,7 @@ from infra.http import http_exception
 from infra.settings import Settings
 from infra.stopping import ending_streams
 from queries.hot_pages import with_hot_pages
-from web.pages import announce, packages, sign_in, start, tracking
+from web.pages import administration, announce, packages, parcel, sign_in, start, summary, tracking
 from web.pages.counter import page as counter
 from web.rendering import assets
 from web.routing import no_such_page
@@ -29,6 +29,9 @@ PAGES: list[APIRouter] = [
     sign_in.pages,
     counter.pages,
     packages.pages,
+    parcel.pages,
+    summary.pages,
+    administration.pages,
 ]
 
 

@@ -80,6 +80,11 @@ def exact(at: datetime, language: str) -> str:
     return format_datetime(at.astimezone(BOGOTA), pattern, locale=REGIONS[language])
 
 
+def day(at: datetime, language: str) -> str:
+    """Write a day by its name and date, without its year."""
+    return format_datetime(at.astimezone(BOGOTA), "EEE d MMM", locale=REGIONS[language])
+
+
 def short(at: datetime, now: datetime, language: str) -> str:
     """Write an instant of today by its time, another by its day, one of another year with that."""
     at, now = at.astimezone(BOGOTA), now.astimezone(BOGOTA)

@@ -19,6 +19,8 @@ class Entry:
 ENTRIES = [
     Entry("/mostrador", N_("Counter"), "scan", Role.OPERATOR),
     Entry("/paquetes", N_("Parcels"), "list", Role.VIEWER),
+    Entry("/resumen", N_("Summary"), "chart", Role.VIEWER),
+    Entry("/administracion", N_("Administration"), "gear", Role.ADMIN),
 ]
 
 

@@ -61,6 +61,7 @@ def environment(language: str) -> Environment:
         "instant": localization.instant,
         "number": functools.partial(localization.number, language=language),
         "exact": functools.partial(localization.exact, language=language),
+        "day": functools.partial(localization.day, language=language),
         "short": functools.partial(localization.short, language=language),
         "ago": functools.partial(localization.ago, language=language),
     }

@@ -1,0 +1,77 @@
+"""What an ADMIN decides: who may sign in, how long the shelf is, and what parcels cost."""
+
+import re
+import uuid
+from collections.abc import Iterator
+
+import httpx2
+import pytest
+
+from tests.web.axe import violations
+from tests.web.conftest import Visitor
+from tests.web.shop import PASSWORD, Shop
+
+HEADERS = {"Sec-Fetch-Site": "same-origin", "Accept": "text/html"}
+
+
+@pytest.fixture
+def admin(shop: Shop) -> Iterator[httpx2.Client]:
+    """A browser without scripts, of an ADMIN."""
+    with httpx2.Client(base_url=shop.address, headers=HEADERS, timeout=30) as client:
+        answer = client.post("/entrar", data={"username": "ana", "password": PASSWORD})
+        client.cookies.set("paqueteria_session", answer.cookies["paqueteria_session"])
+        yield client
+
+
+def send(client: httpx2.Client, path: str, **fields: object) -> httpx2.Response:
+    """Send a form under a key of its own."""
+    form = {"key": str(uuid.uuid4())} | {name: str(value) for name, value in fields.items()}
+    return client.post(f"/administracion/{path}", data=form)
+
+
+@pytest.mark.parametrize(("language", "size"), [("es", "wide"), ("en", "narrow")])
+def test_it_is_for_administrators_and_can_be_read_by_each(visitor: Visitor, language: str, size: str) -> None:
+    """Nobody else is shown it, or the way there."""
+    page = visitor.open("/administracion", who="ana", size=size, language=language)
+    assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    other = visitor.open("/paquetes", who="oscar")
+    assert other.locator("nav a[href='/administracion']").count() == 0
+    answer = other.request.get("/administracion", headers={"Accept": "text/html"})
+    assert answer.status == 403
+
+
+def test_a_member_of_staff_comes_and_goes(admin: httpx2.Client, shop: Shop) -> None:
+    """Who is added can sign in, and who may no longer can't; an older form changes nothing."""
+    added = send(admin, "personal", username="nora", full_name="Nora Paz", role="OPERATOR", password=PASSWORD)
+    assert added.status_code == 303
+    credentials = {"username": "nora", "password": PASSWORD}
+    assert shop.client.post("/api/v1/auth/token", data=credentials).status_code == 200
+    (nora,) = [who for who in shop.send("GET", "/staff")["items"] if who["username"] == "nora"]
+    change = {"full_name": "Nora Paz", "role": "VIEWER", "version": nora["version"]}
+    path = f"personal/{nora['staff_id']}"
+    assert send(admin, path, **change).status_code == 303
+    assert shop.client.post("/api/v1/auth/token", data=credentials).status_code == 401
+    assert send(admin, path, **change, active="true").status_code == 412
+
+
+def test_the_last_administrator_stays(admin: httpx2.Client, shop: Shop) -> None:
+    """The service's refusal is said in words."""
+    (ana,) = [who for who in shop.send("GET", "/staff")["items"] if who["username"] == "ana"]
+    form = {"full_name": "Ana Restrepo", "role": "OPERATOR", "active": "true", "version": ana["version"]}
+    answer = send(admin, f"personal/{ana['staff_id']}", **form)
+    assert (answer.status_code, "último administrador" in answer.text) == (409, True)
+
+
+def test_shelf_and_tariff(admin: httpx2.Client, shop: Shop) -> None:
+    """Amounts are read as people write them; what can't be is said, and what was is in force from its instant."""
+    assert send(admin, "posiciones", site="PRINCIPAL", prefix="Z-", first=1, last=3, width=2).status_code == 303
+    again = send(admin, "posiciones", site="PRINCIPAL", prefix="Z-", first=3, last=3, width=2)
+    assert again.status_code == 409
+    fees = {"normal": "$ 1.800", "extra_sized": "2500", "daily_storage": "1.000"}
+    assert send(admin, "tarifas", **fees, valid_from="2020-01-01T08:00").status_code == 422
+    assert send(admin, "tarifas", **fees | {"normal": "mil"}).status_code == 422
+    assert send(admin, "tarifas", **fees, valid_from="2099-01-01T08:00").status_code == 303
+    tariff = shop.send("GET", "/tariffs")["items"][-1]
+    assert (tariff["base_fees"]["NORMAL"], tariff["valid_from"]) == (1800, "2099-01-01T13:00:00.000000Z")
+    assert re.search(r"\$1\.800", admin.get("/administracion").text)

@@ -1,0 +1,117 @@
+"""One parcel's own page: what it says, what may be done there, and what is printed of it."""
+
+import re
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+from playwright.sync_api import expect
+
+from tests.web.axe import violations
+from tests.web.conftest import Visitor
+from tests.web.shop import PASSWORD, Shop
+
+
+@pytest.fixture
+def sign_in(shop: Shop) -> Iterator[Any]:
+    """Makes a browser without scripts for a member of staff."""
+    clients: list[httpx2.Client] = []
+
+    def browser(who: str) -> httpx2.Client:
+        headers = {"Sec-Fetch-Site": "same-origin", "Accept": "text/html"}
+        clients.append(httpx2.Client(base_url=shop.address, headers=headers, timeout=30))
+        answer = clients[-1].post("/entrar", data={"username": who, "password": PASSWORD})
+        clients[-1].cookies.set("paqueteria_session", answer.cookies["paqueteria_session"])
+        return clients[-1]
+
+    yield browser
+    for client in clients:
+        client.close()
+
+
+def form(parcel: Any, **fields: str) -> dict[str, str]:  # noqa: ANN401
+    """A form as its page shows it."""
+    return {"key": str(uuid.uuid4()), "version": str(parcel["version"]), **fields}
+
+
+@pytest.mark.parametrize("size", ["wide", "narrow"])
+@pytest.mark.parametrize("language", ["es", "en"])
+def test_handed_over_and_taken_back(visitor: Visitor, shop: Shop, size: str, language: str) -> None:
+    """What is due stands in the form; each step shows in the history at once, in words; all can be read by anybody."""
+    parcel = shop.receive(customer_name="Rosa Luna Gil")
+    path = f"/paquetes/{parcel['package_id']}"
+    page = visitor.open(path, size=size, language=language)
+    assert violations(page) == []
+    expect(page.get_by_label("Valor" if language == "es" else "Amount", exact=True)).to_have_value("1500")
+    page.get_by_role("button", name="Entregar" if language == "es" else "Hand over").click()
+    expect(page.locator(".history li").first).to_contain_text("$1.500")
+    page.locator("#reversion-reason").fill("Era del vecino")
+    page.get_by_role("button", name="Revertir la entrega" if language == "es" else "Take the delivery back").click()
+    expect(page.locator(".history li").first).to_contain_text("Era del vecino")
+    expect(page.locator(".status").first).to_have_text("En bodega" if language == "es" else "In storage")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    for sheet in ("etiqueta", "recibo"):
+        page.goto(f"{path}/{sheet}")
+        expect(page.locator("svg.qr")).to_be_visible()
+        expect(page.locator("svg.bars")).to_be_visible()
+        assert violations(page) == []
+
+
+def test_the_label_has_no_full_name(sign_in: Any, shop: Shop) -> None:  # noqa: ANN401
+    """Whoever stands before the shelf reads initials, no name and no phone."""
+    parcel = shop.receive(customer_name="Rosa Luna Gil")
+    shop.package(parcel["package_id"])
+    text = sign_in("vera").get(f"/paquetes/{parcel['package_id']}/etiqueta").text
+    assert "R. L. G." in text
+    for secret in ("Rosa", "Luna", parcel["customer"]["phone"], parcel["customer"]["phone"][-7:]):
+        assert secret not in text
+
+
+def test_a_form_counts_once_and_for_what_was_seen(sign_in: Any, shop: Shop) -> None:  # noqa: ANN401
+    """Sent twice it pays once; sent on an older version it does nothing and says so."""
+    parcel = shop.receive()
+    path = f"/paquetes/{parcel['package_id']}"
+    client = sign_in("oscar")
+    paid = form(parcel, payment_method="CASH", amount="$ 1.500")
+    assert [client.post(f"{path}/entrega", data=paid).status_code for _ in range(2)] == [303, 303]
+    assert len(shop.package(parcel["package_id"])["payments"]) == 1
+    stale = client.post(f"{path}/reversion", data=form(parcel, reason="Tarde"))
+    assert (stale.status_code, "cambió este paquete mientras tanto" in stale.text) == (412, True)
+
+
+def test_a_refusal_keeps_what_was_typed(sign_in: Any, shop: Shop) -> None:  # noqa: ANN401
+    """Another amount without its reason is refused by the service, with what is due."""
+    parcel = shop.receive()
+    data = form(parcel, payment_method="NEQUI", amount="1000", collected_by="Su hermana")
+    answer = sign_in("oscar").post(f"/paquetes/{parcel['package_id']}/entrega", data=data)
+    assert answer.status_code == 409
+    assert "$1.500" in answer.text
+    assert 'value="Su hermana"' in answer.text
+    assert shop.package(parcel["package_id"])["status"] == "RECEIVED"
+
+
+def test_a_correction_changes_what_differs_and_nothing_else(sign_in: Any, shop: Shop) -> None:  # noqa: ANN401
+    """The form holds every field; the log tells those that were changed."""
+    parcel = shop.receive(customer_name="Rosa Luna")
+    same = {"guide_number": parcel["guide_number"], "customer_phone": parcel["customer"]["phone"]}
+    data = form(parcel, **same, customer_name="Rosa Luna", carrier="Deprisa", observations="")
+    client = sign_in("oscar")
+    assert client.post(f"/paquetes/{parcel['package_id']}/correccion", data=data).status_code == 303
+    change = shop.send("GET", f"/packages/{parcel['package_id']}/history")["items"][-1]["data"]
+    assert change["after"] == {"carrier": "Deprisa"}
+
+
+def test_who_only_reads_is_shown_no_forms_and_refused_them(sign_in: Any, shop: Shop) -> None:  # noqa: ANN401
+    """A VIEWER sees the parcel; an operator another's delivery, without the way to take it back."""
+    parcel = shop.receive()
+    path = f"/paquetes/{parcel['package_id']}"
+    delivered = shop.send("POST", f"/packages{path[9:]}/delivery", json={"payment_method": "CASH", "amount": 1500})
+    shop.package(parcel["package_id"])
+    viewer, operator = sign_in("vera"), sign_in("oscar")
+    assert not re.search(r'<form method="post" action="/paquetes', viewer.get(path).text)
+    assert viewer.post(f"{path}/reversion", data=form(delivered, reason="x")).status_code == 403
+    assert not re.search(r'<form method="post" action="/paquetes', operator.get(path).text)
+    assert operator.post(f"{path}/reversion", data=form(delivered, reason="x")).status_code == 403
+    assert sign_in("ana").post(f"{path}/reversion", data=form(delivered, reason="Era de otro")).status_code == 303

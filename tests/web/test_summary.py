@@ -1,0 +1,37 @@
+"""The shop at a glance: what it says adds up, and each number leads to the parcels that it counts."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.web.axe import violations
+from tests.web.conftest import Visitor
+from tests.web.shop import Shop
+from web.localization import pesos
+
+
+@pytest.mark.parametrize(("language", "size"), [("es", "wide"), ("en", "narrow")])
+def test_counts_shelf_and_money(visitor: Visitor, shop: Shop, language: str, size: str) -> None:
+    """The day's money by method, person and day; a place on the shelf leads to its parcel, a count to its listing."""
+    parcel, paid = shop.receive(), shop.receive()
+    due = {"payment_method": "DAVIPLATA", "amount": 1500}
+    shop.send("POST", f"/packages/{paid['package_id']}/delivery", json=due)
+    summary = shop.send("GET", "/summary")
+    by_method = sum(row["amount"] for row in summary["income"] if row["method"] == "DAVIPLATA")
+    taken_in = sum(row["amount"] for row in summary["income"])
+    page = visitor.open("/resumen", who="vera", size=size, language=language)
+    assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    expect(page.locator("tr", has_text="Daviplata")).to_contain_text(pesos(by_method))
+    for chart in (
+        "siete días" if language == "es" else "seven days",
+        "por persona" if language == "es" else "by person",
+    ):
+        expect(page.locator("table.chart", has_text=chart)).to_contain_text(pesos(taken_in))
+    place = page.locator(f".shelf a[href='/paquetes/{parcel['package_id']}']")
+    expect(place).to_contain_text(parcel["position"])
+    in_storage = page.locator(".tile[href*='status=RECEIVED']")
+    count = in_storage.locator("b").inner_text()
+    in_storage.click()
+    expect(page.locator("#count")).to_have_text(re.compile(rf" (de|of) {re.escape(count)}$"))

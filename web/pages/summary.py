@@ -1,0 +1,123 @@
+"""`/resumen`: the shop at a glance for who runs it; each number leads to the parcels that it counts."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Annotated, Any
+
+from fastapi import Query as Parameter
+from fastapi import Request, Response
+from pydantic import BaseModel, BeforeValidator
+
+from commands.announce_package import MAIN_SITE
+from infra.auth import Role, allow
+from infra.clock import BOGOTA, TheClock
+from infra.fields import SiteCode
+from queries import list_positions, list_sites, list_staff, summary
+from queries.summary import Day
+from web.localization import N_
+from web.pages.counter.page import METHODS
+from web.pages.packages import CLASSES, STATUS_LABELS
+from web.reading import read
+from web.rendering import render
+from web.routing import router
+
+pages = router()
+
+DAYS = 7
+"""Days whose income is drawn, the chosen one last."""
+
+CLASS_LABELS = {"24h": N_("Over 24 h"), "7d": N_("Over 7 days"), "30d": N_("Over 30 days"), "45d": N_("Over 45 days")}
+
+
+def _absent_if_blank(value: object) -> object:
+    return None if value == "" else value
+
+
+class Wanted(BaseModel):
+    """The day and the shop that the address asks for."""
+
+    fecha: Annotated[Day | None, BeforeValidator(_absent_if_blank)] = None
+    sede: SiteCode = MAIN_SITE
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One bar of a chart: its length is its share of the longest, in hundredths."""
+
+    label: str
+    amount: int
+    share: float
+    url: str | None = None
+    note: str = ""
+
+
+def bars(rows: list[tuple[str, int, str | None, str]]) -> list[Bar]:
+    """Draw amounts beside each other; what is negative, a day of reversals, has no length."""
+    longest = max((amount for _, amount, _, _ in rows), default=0)
+    return [
+        Bar(label, amount, round(100 * max(amount, 0) / longest, 2) if longest > 0 else 0, url, note)
+        for label, amount, url, note in rows
+    ]
+
+
+@pages.get("/resumen")
+@allow(Role.VIEWER)
+async def show_summary(request: Request, wanted: Annotated[Wanted, Parameter()], clock: TheClock) -> Response:
+    """Show counts, shelf, overdue classes, and the money of a day and of those before it."""
+    now = clock()
+    day = wanted.fecha or now.astimezone(BOGOTA).date()
+    days = [day - timedelta(days=back) for back in reversed(range(DAYS))]
+    *by_day, shelf, sites, staff = await read(
+        request,
+        *(summary.fetch(each, wanted.sede, now) for each in days),
+        list_positions.fetch(wanted.sede, now),
+        list_sites.fetch(now),
+        list_staff.fetch(now),
+    )
+    shop = by_day[-1]
+    context = {
+        "shop": shop,
+        "day": day,
+        "site": wanted.sede,
+        "sites": sites["items"],
+        "shelf": shelf["items"],
+        "statuses": STATUS_LABELS,
+        "overdue": _overdue(shop, wanted.sede),
+        "by_day": _by_day(days, by_day, wanted.sede),
+        "by_method": _by(shop["income"], "method", {name: str(label) for name, label in METHODS.items()}),
+        "by_person": _by(shop["income"], "staff_id", {who["staff_id"]: who["full_name"] for who in staff["items"]}),
+        "taken_in": sum(row["amount"] for row in shop["income"]),
+        "waived": sum(row["waived"] for row in shop["income"]),
+    }
+    return render(request, "summary.html", context)
+
+
+def _overdue(shop: dict[str, Any], site: str) -> list[Bar]:
+    rows: list[tuple[str, int, str | None, str]] = [
+        (CLASS_LABELS[name], shop["overdue"][name], f"/paquetes?min_days={days}&site={site}", "")
+        for days, name in CLASSES.items()
+    ]
+    return bars(rows)
+
+
+def _by_day(days: list[date], answers: list[dict[str, Any]], site: str) -> list[Bar]:
+    sums = [sum(row["amount"] for row in answer["income"]) for answer in answers]
+    at = [datetime(each.year, each.month, each.day, tzinfo=BOGOTA) for each in days]
+    return bars(
+        [
+            (each.isoformat(), amount, f"/resumen?fecha={day}&sede={site}", "")
+            for each, day, amount in zip(at, days, sums, strict=True)
+        ]
+    )
+
+
+def _by(income: list[dict[str, Any]], member: str, names: dict[str, str]) -> list[Bar]:
+    """Sum a day's income by one member, the largest first, with how many parcels it was."""
+    sums: dict[str, int] = defaultdict(int)
+    counts: dict[str, int] = defaultdict(int)
+    for row in income:
+        sums[row[member]] += row["amount"]
+        counts[row[member]] += row["count"]
+    ordered = sorted(sums.items(), key=lambda pair: -pair[1])
+    return bars([(names.get(key, key), amount, None, str(counts[key])) for key, amount in ordered])
