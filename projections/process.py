@@ -18,7 +18,7 @@ from infra import logs, metrics
 from infra.clock import Clock, system_clock
 from infra.errors import ConfigurationError
 from infra.settings import Settings
-from infra.tasks import running
+from infra.tasks import heed_cancellation, running
 from projections.batch_changes import forget_batch_changes
 from projections.incarnation import needs_rebuild, renew_if_restored
 from projections.projector import Fenced, open_projector, project_pending
@@ -67,8 +67,7 @@ async def run(settings: Settings, clock: Clock = system_clock, jobs: Sequence[Jo
                 await _lead(settings, clock, EpochKeeper(redis), jobs)
             except* (psycopg.Error, OSError) as failures:
                 log.warning("lead_lost", errors=[repr(error) for error in failures.exceptions])
-            if (task := asyncio.current_task()) is not None and task.cancelling():
-                raise asyncio.CancelledError  # a group whose child fails at that moment tells of the failure alone
+            heed_cancellation()  # a group whose child fails at that moment tells of the failure alone
             metrics.PROJECTION_LEADER.set(0)
             await asyncio.sleep(STAND_BY)
 
@@ -101,6 +100,7 @@ async def _lead(settings: Settings, clock: Clock, keeper: EpochKeeper, jobs: Seq
                     log.info("fenced")
                 async for _ in wake_up.notifies(timeout=POLL, stop_after=1):
                     pass
+                heed_cancellation()
 
 
 async def _take_lead(lock: Connection) -> None:
@@ -108,6 +108,7 @@ async def _take_lead(lock: Connection) -> None:
         row = await (await lock.execute(LEAD)).fetchone()
         if row is not None and row[0]:
             return
+        heed_cancellation()
         await asyncio.sleep(STAND_BY)
 
 
