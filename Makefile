@@ -12,11 +12,11 @@ run: $(VENV)/.installed node_modules/.installed
 	@exec $(BIN)/python manage.py up $(ARGS)
 
 test: lint node_modules/.installed
-	@$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+	@$(BIN)/pytest -n 2 --dist loadgroup -m "not long" $(ARGS)
 
 # What `make test` does to the service for a minute, done for a quarter of an hour.
 chaos: $(VENV)/.installed node_modules/.installed
-	@$(BIN)/pytest tests/chaos tests/web -m chaos --chaos long -s --durations=0 --durations-min=5 $(ARGS)
+	@$(BIN)/pytest tests/chaos tests/web tests/bench -m "chaos or long" --chaos long -s --durations=0 --durations-min=5 $(ARGS)
 
 # Figures of the whole service, into docs/performance/: an hour. ARGS="NAME …" measures those alone.
 bench: $(VENV)/.installed node_modules/.installed

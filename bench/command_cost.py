@@ -174,7 +174,7 @@ async def command(bench: Bench) -> Findings:
 async def batch_reception(bench: Bench) -> Findings:
     """Receive parcels one by one, and a thousand at a time."""
     async with bench.open() as settings:
-        phones = await prepare(settings, round(bench.rounds * max(1, bench.seconds) * MOST_BY_BATCHES))
+        phones = await prepare(settings, round(bench.rounds * max(2, bench.seconds) * MOST_BY_BATCHES))
         headers = {"Authorization": f"Bearer {await sign_in(settings)}"}
         async with projecting(settings), serving(settings, "commands") as api:
 

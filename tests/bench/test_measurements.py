@@ -45,8 +45,11 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
 
 
+QUICK = ("hot-page", "command", "hits")
+
+
 @pytest.mark.usefixtures("stand_in")
-@pytest.mark.parametrize("name", BARS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.long) for name in BARS])
 def test_a_measurement_gives_its_figures(shops: Shops, name: str) -> None:
     """Every figure is a number, and those that are held against a bar say so."""
     result = asyncio.run(run.measure(shops, ALL[name], Sizes(packages=1000, seconds=1, rounds=1)))

@@ -70,7 +70,7 @@ def test_every_read_with_a_token_shows_the_write(house: House, rounds: Rounds) -
     seen = sum((client.seen for client in clients), Counter[str]())
     print(f"{each * CLIENTS} pairs, {seen.total()} reads: {dict(seen)}")  # noqa: T201 (shown by `make chaos`)
     assert [address for client in clients for address in client.stale] == []
-    assert seen["L2"] > each, "the cache was not in the way"
+    assert seen["L1"] + seen["L2"] > each, "the caches were not in the way"
 
 
 def projectors(house: House) -> list[psutil.Process]:

@@ -76,6 +76,14 @@ class Shop:
             assert time.monotonic() < deadline, items
             time.sleep(0.05)
 
+    def newest_tariff(self, valid_from: str) -> Any:  # noqa: ANN401
+        """Wait until the last tariff is in force from this instant on; gives it."""
+        deadline = time.monotonic() + 20
+        while (tariff := self.send("GET", "/tariffs")["items"][-1])["valid_from"] != valid_from:
+            assert time.monotonic() < deadline, tariff
+            time.sleep(0.05)
+        return tariff
+
     def package(self, package_id: str) -> Any:  # noqa: ANN401
         """Read a parcel, as it is now."""
         return self.send("GET", f"/packages/{package_id}")

@@ -72,6 +72,6 @@ def test_shelf_and_tariff(admin: httpx2.Client, shop: Shop) -> None:
     assert send(admin, "tarifas", **fees, valid_from="2020-01-01T08:00").status_code == 422
     assert send(admin, "tarifas", **fees | {"normal": "mil"}).status_code == 422
     assert send(admin, "tarifas", **fees, valid_from="2099-01-01T08:00").status_code == 303
-    tariff = shop.send("GET", "/tariffs")["items"][-1]
-    assert (tariff["base_fees"]["NORMAL"], tariff["valid_from"]) == (1800, "2099-01-01T13:00:00.000000Z")
+    tariff = shop.newest_tariff("2099-01-01T13:00:00.000000Z")
+    assert tariff["base_fees"]["NORMAL"] == 1800
     assert re.search(r"\$1\.800", admin.get("/administracion").text)

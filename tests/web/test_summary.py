@@ -20,15 +20,17 @@ def test_counts_shelf_and_money(visitor: Visitor, shop: Shop, language: str, siz
     summary = shop.send("GET", "/summary")
     by_method = sum(row["amount"] for row in summary["income"] if row["method"] == "DAVIPLATA")
     taken_in = sum(row["amount"] for row in summary["income"])
+    (ana,) = {row["staff_id"] for row in summary["income"] if row["method"] == "DAVIPLATA"}
+    by_ana = sum(row["amount"] for row in summary["income"] if row["staff_id"] == ana)
     page = visitor.open("/resumen", who="vera", size=size, language=language)
     assert violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     expect(page.locator("tr", has_text="Daviplata")).to_contain_text(pesos(by_method))
-    for chart in (
-        "siete días" if language == "es" else "seven days",
-        "por persona" if language == "es" else "by person",
+    for amount, chart in (
+        (taken_in, "siete días" if language == "es" else "seven days"),
+        (by_ana, "por persona" if language == "es" else "by person"),
     ):
-        expect(page.locator("table.chart", has_text=chart)).to_contain_text(pesos(taken_in))
+        expect(page.locator("table.chart", has_text=chart)).to_contain_text(pesos(amount))
     place = page.locator(f".shelf a[href='/paquetes/{parcel['package_id']}']")
     expect(place).to_contain_text(parcel["position"])
     in_storage = page.locator(".tile[href*='status=RECEIVED']")
