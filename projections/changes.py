@@ -21,7 +21,7 @@ Packages = dict[uuid.UUID, list[uuid.UUID]]
 AT_ONCE = 250
 """Keys: a transaction that makes more of them dirty is taken in parts."""
 
-PART = 100
+PART = 40
 """Keys of one part: what other changes may have to wait for."""
 
 # A row for each transaction: its number, how many log rows it has, when it was made, and the keys that it makes dirty.
