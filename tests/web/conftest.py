@@ -1,4 +1,4 @@
-"""A real browser on a real shop: one of each for all of these tests, on one worker."""
+"""A real browser on a real shop: one shop for all of these tests, on one worker."""
 
 import contextlib
 import os
@@ -90,7 +90,8 @@ async def _staff(settings: Settings) -> None:
         await redis.flushdb()
 
 
-@pytest.fixture(scope="package")
+# Its event loop is the thread's while it is open, so that it must be closed before another module's tests have theirs.
+@pytest.fixture(scope="module")
 def browser(shop: Shop) -> Iterator[Browser]:  # noqa: ARG001 (closed before the shop is)
     if CHROMIUM is None:
         if os.environ.get("CI"):
