@@ -13,6 +13,7 @@ import pytest
 from db.embedded import PostgresServer, ValkeyServer
 from db.migrate import migrate
 from infra.settings import Settings
+from tests.browser import IS_LEFT_OUT
 from tests.support import Clock
 
 TEMPLATE = "template_paqueteria"
@@ -96,3 +97,10 @@ def settings(database: str, redis_url: str, tmp_path: Path) -> Settings:
         throttle_sign_in="",
         pool_min=1,
     )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if IS_LEFT_OUT:
+        terminalreporter.write_line(
+            "NO BROWSER: the pages were not tried. Install Chromium (apt-get install chromium).", red=True
+        )

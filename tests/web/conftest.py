@@ -1,8 +1,6 @@
 """A real browser on a real shop: one shop for all of these tests, on one worker."""
 
 import contextlib
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,29 +17,26 @@ from db.pools import connect
 from infra.auth import Role
 from infra.clock import system_clock
 from infra.settings import Settings
+from tests.browser import CHROMIUM, IS_LEFT_OUT
 from tests.conftest import TEMPLATE
 from tests.service import projecting, serving
 from tests.web.shop import PASSWORD, STAFF, Shop, run_apart
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 SIZES = {"wide": (1280, 800), "narrow": (390, 844)}
 PATIENCE = 10_000
 """Milliseconds until a page that doesn't come to what a test waits for has failed."""
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if CHROMIUM is None:
-        terminalreporter.write_line(
-            "NO BROWSER: the pages were not tried. Install Chromium (apt-get install chromium)."
-        )
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
         if item.path.is_relative_to(here):
             item.add_marker(pytest.mark.xdist_group("web"))
+    if IS_LEFT_OUT:
+        left_out = [item for item in items if "browser" in getattr(item, "fixturenames", ())]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="package")
@@ -94,9 +89,7 @@ async def _staff(settings: Settings) -> None:
 @pytest.fixture(scope="module")
 def browser(shop: Shop) -> Iterator[Browser]:  # noqa: ARG001 (closed before the shop is)
     if CHROMIUM is None:
-        if os.environ.get("CI"):
-            pytest.fail("There is no browser: install chromium")
-        pytest.skip("There is no browser: install chromium")
+        pytest.fail("There is no browser: install chromium")
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield chromium
@@ -145,12 +138,15 @@ class Visitor:
         page.goto(path if language == "es" else f"{path}{mark}lang={language}")
         return page
 
+    def close(self) -> None:
+        """Close all that was opened."""
+        for context in self.contexts:
+            context.close()
+
 
 @pytest.fixture
 def visitor(browser: Browser, shop: Shop) -> Iterator[Visitor]:
     """Opens pages; whatever a page's console complains of fails the test."""
-    visitor = Visitor(browser, shop)
-    yield visitor
-    for context in visitor.contexts:
-        context.close()
+    with contextlib.closing(Visitor(browser, shop)) as visitor:
+        yield visitor
     assert visitor.faults == []

@@ -1,5 +1,6 @@
 """A server stops in the middle of a shift: the page says so, keeps what was typed, and goes on by itself."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,10 +41,8 @@ def frail(servers: tuple[PostgresServer, ValkeyServer], tmp_path_factory: pytest
 @pytest.fixture
 def clerk(browser: Browser, frail: Shop) -> Iterator[Visitor]:
     """Somebody at work there; a browser's own remarks on failed requests are no fault here."""
-    visitor = Visitor(browser, frail)
-    yield visitor
-    for context in visitor.contexts:
-        context.close()
+    with contextlib.closing(Visitor(browser, frail)) as visitor:
+        yield visitor
 
 
 def test_the_database_stops(clerk: Visitor, frail: Shop, servers: tuple[PostgresServer, ValkeyServer]) -> None:
