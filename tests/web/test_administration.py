@@ -3,6 +3,7 @@
 import re
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import httpx2
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from tests.web.axe import violations
 from tests.web.conftest import Visitor
 from tests.web.shop import PASSWORD, Shop
+from web.tariffs import in_force
 
 HEADERS = {"Sec-Fetch-Site": "same-origin", "Accept": "text/html"}
 
@@ -75,3 +77,13 @@ def test_shelf_and_tariff(admin: httpx2.Client, shop: Shop) -> None:
     tariff = shop.newest_tariff("2099-01-01T13:00:00.000000Z")
     assert tariff["base_fees"]["NORMAL"] == 1800
     assert re.search(r"\$1\.800", admin.get("/administracion").text)
+    assert "$1.800" not in admin.get("/").text  # what it costs today
+
+
+def test_the_tariff_in_force_is_the_last_that_has_begun() -> None:
+    """Neither an older one, nor one that was only decided upon."""
+    tariffs = [{"valid_from": f"20{year}-01-01T05:00:00.000000Z"} for year in (10, 20, 30)]
+    assert in_force(tariffs, datetime(2019, 12, 31, tzinfo=UTC)) is tariffs[0]
+    assert in_force(tariffs, datetime(2020, 1, 1, 5, tzinfo=UTC)) is tariffs[1]
+    assert in_force(tariffs, datetime(2029, 1, 1, tzinfo=UTC)) is tariffs[1]
+    assert in_force(tariffs, datetime(2009, 1, 1, tzinfo=UTC)) is None

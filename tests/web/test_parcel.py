@@ -12,6 +12,8 @@ from playwright.sync_api import expect
 from tests.web.axe import violations
 from tests.web.conftest import Visitor
 from tests.web.shop import PASSWORD, Shop
+from web.pages.parcel import WORDS
+from web.rendering import environment
 
 
 @pytest.fixture
@@ -115,3 +117,15 @@ def test_who_only_reads_is_shown_no_forms_and_refused_them(sign_in: Any, shop: S
     assert not re.search(r'<form method="post" action="/paquetes', operator.get(path).text)
     assert operator.post(f"{path}/reversion", data=form(delivered, reason="x")).status_code == 403
     assert sign_in("ana").post(f"{path}/reversion", data=form(delivered, reason="Era de otro")).status_code == 303
+
+
+@pytest.mark.parametrize("language", ["es", "en"])
+def test_a_change_of_which_little_is_known_is_told_all_the_same(language: str) -> None:
+    """What a change was like may have been erased, or was never written by an older version."""
+    told: Any = environment(language).get_template("parcel/history.html").make_module(WORDS)
+    types = ("Announced", "Received", "Relocated", "Delivered", "Cancelled", "Corrected")
+    for type_ in (*(f"Package{type_}" for type_ in types), "DeliveryReverted", "SomethingElse"):
+        for data in ({}, {"after": {"amount_reason": "…"}, "before": {}}):
+            item = {"type": type_, "data": data}
+            assert told.what(item).strip()
+            assert "None" not in told.changes(item)

@@ -22,6 +22,7 @@ from web.localization import N_
 from web.reading import read
 from web.rendering import render, translator
 from web.routing import router
+from web.tariffs import in_force
 from web.writing import KEY, accepted, command_of, pesos_of, transaction
 
 pages = router()
@@ -183,6 +184,7 @@ async def _shown(request: Request, now: datetime, refusal: str | None = None, st
         "staff": staff["items"],
         "sites": sites["items"],
         "tariffs": tariffs["items"],
+        "in_force": in_force(tariffs["items"], now),
         "roles": ROLES,
         "refusal": refusal,
         "new_key": lambda: str(uuid.uuid4()),

@@ -8,6 +8,7 @@ from queries import list_sites, list_tariffs
 from web.reading import read
 from web.rendering import render
 from web.routing import router
+from web.tariffs import in_force
 
 pages = router()
 
@@ -18,4 +19,4 @@ async def show_start(request: Request, clock: TheClock) -> Response:
     """Show both ways on, with the shops' hours and what it costs."""
     now = clock()
     sites, tariffs = await read(request, list_sites.fetch(now), list_tariffs.fetch(now))
-    return render(request, "public/start.html", {"sites": sites["items"], "tariff": tariffs["items"][0]})
+    return render(request, "public/start.html", {"sites": sites["items"], "tariff": in_force(tariffs["items"], now)})
