@@ -128,4 +128,4 @@ def test_a_change_of_which_little_is_known_is_told_all_the_same(language: str) -
         for data in ({}, {"after": {"amount_reason": "…"}, "before": {}}):
             item = {"type": type_, "data": data}
             assert told.what(item).strip()
-            assert "None" not in told.changes(item)
+            assert "None" not in told.what(item) + told.changes(item)
