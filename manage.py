@@ -14,6 +14,7 @@ import redis
 import typer
 import uvicorn
 import uvloop
+from prometheus_client import start_http_server
 
 from commands.add_staff import add_staff_account
 from commands.lapse_announcements import lapse_announcements
@@ -30,6 +31,7 @@ from infra.auth import Role
 from infra.children import Child
 from infra.cli import console
 from infra.errors import ConfigurationError, Problem
+from infra.exposition import is_shared, share
 from infra.settings import Settings
 from infra.supervisor import supervise
 from projections import parking, process
@@ -73,6 +75,7 @@ def up(
         migrate_database(settings.postgres_dsn)
         check_budget(settings, settings.workers)
         asyncio.run(_first_admin(settings))
+        share(_figures(settings))  # the projector has no port of its own: the api tells its figures too
         projector = Child("projector", [str(HERE / "manage.py"), "project"])
         api = Child("api", [str(HERE / "manage.py"), "serve", "all", "--workers", str(settings.workers)])
         asyncio.run(supervise([projector, api], revive, _say_when_ready(settings, demo)))  # the api ends first
@@ -113,6 +116,8 @@ def serve(
         cli.refuse_taken_port(settings)
         check_budget(settings, count)
         logs.configure()
+        if count > 1 and not is_shared():
+            share(_figures(settings))
         uvicorn.run(
             APPLICATIONS[application],
             factory=True,
@@ -142,6 +147,8 @@ def project(
             asyncio.run(_show_parked(settings, is_retried=retry))
             return
         logs.configure()
+        if settings.metrics_port:
+            start_http_server(settings.metrics_port, settings.host)
         uvloop.run(cli.until_signal(process.run(settings, jobs=JOBS)))  # most of a small batch is the loop
 
 
@@ -220,6 +227,11 @@ def clear() -> None:
     with _servers() as settings:
         asyncio.run(_discard_pages(settings))
     console.print("Every page is discarded.")
+
+
+def _figures(settings: Settings) -> Path:
+    """Where the processes of one service keep what they count; a port has one service."""
+    return settings.data_dir / "metrics" / str(settings.port)
 
 
 @contextlib.contextmanager

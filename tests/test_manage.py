@@ -85,6 +85,17 @@ class Shop:
         except (urllib.error.URLError, ConnectionError):
             return False
 
+    def get(self, path: str) -> str:
+        """Ask on a connection of its own, so that either worker may answer."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=PATIENCE) as answer:
+            text: str = answer.read().decode()
+            return text
+
+    def figure(self, name: str) -> float | None:
+        """What `/metrics` says under this name."""
+        lines = (line.rpartition(" ") for line in self.get("/metrics").splitlines())
+        return next((float(value) for told, _, value in lines if told == f"paqueteria_{name}"), None)
+
     def stream(self) -> contextlib.closing[http.client.HTTPResponse]:
         """Sign in, and open the stream of updates, which has no end of its own."""
         api = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
@@ -191,6 +202,29 @@ def test_what_dies_is_started_again(shop: Shop) -> None:
         wait_until(shop.is_ready)
         assert shop.run("verify").returncode == 0
     assert shop.processes() == []
+
+
+def test_whichever_worker_is_asked_tells_of_all(shop: Shop) -> None:
+    """Sums over the workers and the projector; one that is killed takes away what it had open, and no count."""
+    shop.environment["PAQUETERIA_WORKERS"] = "2"
+    answers = 'http_request_duration_seconds_count{method="GET",route="/health/live",status="200"}'
+    with shop.up():
+        for _ in range(20):
+            shop.get("/health/live")
+        wait_until(lambda: all(shop.figure(answers) == 20 for _ in range(8)))
+        assert shop.figure('processes{role="api"}') == 2
+        assert shop.figure('processes{role="projector"}') == 1
+        assert (shop.figure("projection_leader"), shop.figure("projection_led")) == (1, 1)
+        api = shop.child("serve")
+        assert api is not None
+        workers = [child for child in api.children(recursive=True) if "spawn_main" in " ".join(child.cmdline())]
+        assert len(workers) == 2
+        workers[0].kill()
+        wait_until(lambda: not workers[0].is_running())
+        wait_until(lambda: shop.figure('processes{role="api"}') == 1)
+        wait_until(lambda: shop.figure('processes{role="api"}') == 2)
+        assert all(shop.figure(answers) == 20 for _ in range(8))
+        assert all(shop.figure('pool_max_connections{pool="commands"}') == 20 for _ in range(8))
 
 
 def test_a_signal_while_it_starts_is_a_stop_like_any_other(shop: Shop) -> None:

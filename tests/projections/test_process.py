@@ -20,6 +20,7 @@ from db.pools import Connection, connect
 from infra.settings import Settings
 from projections import process, projector, refresh
 from projections.process import Job
+from projections.projector import open_projector, project_batch
 from projections.refresh import refresh_views
 from tests.projections.conftest import Shop
 from tests.support import Clock
@@ -325,3 +326,23 @@ async def test_an_end_is_an_end_while_the_database_goes_away(
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(task, 30)
     assert led == 1
+
+
+async def test_fees_that_the_view_has_not_are_counted(shop: Shop, settings: Settings, clock: Clock) -> None:
+    """Parcels that it lacks, and those whose next step has passed; at exactly that instant the old fee still holds."""
+
+    async def outdated(conn: Connection) -> float | None:
+        await refresh_views(conn, clock())
+        return REGISTRY.get_sample_value("paqueteria_fees_outdated_rows")
+
+    shop.receive(shop.announce())
+    async with (
+        await connect(settings.postgres_dsn, "test") as conn,
+        await open_projector(settings.postgres_dsn) as projector,
+    ):
+        await project_batch(projector, clock)
+        assert await outdated(conn) == 1, "the view was empty"
+        clock.advance(hours=24)
+        assert await outdated(conn) == 0
+        clock.advance(hours=24, microseconds=1)
+        assert await outdated(conn) == 1
