@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped] (comes with uvicorn)
+import yaml  # type: ignore[import-untyped]  # it comes with uvicorn
 from prometheus_client import REGISTRY
 
 import infra.metrics
