@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import secrets
 import shlex
+import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -23,7 +25,11 @@ from commands.transaction import forget_idempotency_keys
 from db import embedded
 from db.budget import check_budget
 from db.connections import make_redis
+from db.maintenance import analyze_tables, report_indexes
 from db.migrate import migrate as migrate_database
+from db.monitoring.findings import Thresholds
+from db.monitoring.report import make_report, problems
+from db.monitoring.table import show, to_json
 from db.page_cache import EPOCH_KEY, discard_everything
 from db.pools import Connection, connect
 from infra import cli, logs
@@ -38,11 +44,14 @@ from projections import parking, process
 from projections.rebuild import rebuild as rebuild_projections
 from projections.verify import verify as verify_projections
 
+DEFAULT = Thresholds()
 HERE = Path(__file__).parent
 APPLICATIONS = {"commands": "commands.api:create_app", "queries": "queries.api:create_app", "all": "web.api:create_app"}
 JOBS = (
     process.Job("lapse_announcements", 300, lapse_announcements),
     process.Job("forget_idempotency_keys", 600, forget_idempotency_keys),
+    process.Job("analyze", 3600, analyze_tables, rests=7 * 86400),
+    process.Job("index_report", 3600, report_indexes, rests=30 * 86400),
 )
 
 RETRIED_WITHIN = 10.0
@@ -196,6 +205,35 @@ def bench(
     from bench.run import Sizes, run  # noqa: PLC0415 (needs what only development installs)
 
     asyncio.run(run(names or [], Sizes(packages, seconds, rounds), output, keep))
+
+
+@app.command()
+def monitor(  # noqa: PLR0913 (each is an option)
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a look, on a line of its own.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again and again, until Ctrl-C.")] = False,
+    every: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.1)] = 5.0,
+    slow_ms: Annotated[float, typer.Option(help="An endpoint may take as long.")] = DEFAULT.slow_ms,
+    hit_rate: Annotated[float, typer.Option(help="Of the pages, as many must come from a cache.")] = DEFAULT.hit_rate,
+    disk: Annotated[float, typer.Option(help="Percent of the disk that may be in use.")] = DEFAULT.disk_percent,
+    memory: Annotated[float, typer.Option(help="Percent of the memory that may be.")] = DEFAULT.memory_percent,
+    connections: Annotated[
+        float, typer.Option(help="Percent of PostgreSQL's connections that may be.")
+    ] = DEFAULT.connections_percent,
+) -> None:
+    """Measure the running service from outside; exit status 1 if something is beyond its threshold or out of reach."""
+    settings = Settings.load()  # of what runs: a monitor that started servers would measure itself
+    thresholds = Thresholds(slow_ms, hit_rate, disk, memory, connections)
+    while True:
+        report = asyncio.run(make_report(settings))
+        found = problems(report, thresholds)
+        if as_json:
+            print(to_json(report, found), flush=True)  # noqa: T201 (for machines, unwrapped)
+        else:
+            show(console, report, found)
+        if not watch:
+            sys.exit(bool(found))
+        time.sleep(every)
 
 
 @staff_app.command("add")

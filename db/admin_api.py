@@ -33,7 +33,8 @@ class Level(BaseModel):
     hits: int
     misses: int
     stale: int
-    bypassed: int = Field(description="Not asked: nobody vouched for it, or the request said `no-store`.")
+    bypassed: int = Field(description="Not asked: the request said `no-store`.")
+    untrusted: int = Field(description="Not asked: no projector vouched for it, or Redis was away.")
 
 
 class MemoryState(BaseModel):
@@ -130,8 +131,13 @@ async def show_cache(connections: TheConnections) -> CacheState:
 
 
 def _level(read: Samples, level: str) -> Level:
-    looks = {outcome: cache_health.looks(read, level, outcome) for outcome in ("hit", "miss", "stale", "bypass")}
-    return Level(hits=looks["hit"], misses=looks["miss"], stale=looks["stale"], bypassed=looks["bypass"])
+    return Level(
+        hits=cache_health.looks(read, level, "hit"),
+        misses=cache_health.looks(read, level, "miss"),
+        stale=cache_health.looks(read, level, "stale"),
+        bypassed=cache_health.looks(read, level, "bypass"),
+        untrusted=cache_health.looks(read, level, "untrusted"),
+    )
 
 
 def _count(read: Samples, name: str) -> int:

@@ -66,7 +66,12 @@ def looks(samples: Samples, level: str, outcome: str) -> int:
     return int(samples.get(("paqueteria_page_cache_reads_total", labels), 0))
 
 
+def counted(samples: Samples) -> int:
+    """Tell for how many pages a cache was to be asked: whoever wants none of it isn't counted."""
+    return sum(looks(samples, "L1", outcome) for outcome in ("hit", "miss", "stale", "untrusted"))
+
+
 def hit_rate(samples: Samples) -> float | None:
-    """Tell which share of the pages that could be cached came from either level; None before the first."""
-    asked = sum(looks(samples, "L1", outcome) for outcome in ("hit", "miss", "stale", "bypass"))
+    """Tell which share of the pages that might have come from either level did; None before the first."""
+    asked = counted(samples)
     return (looks(samples, "L1", "hit") + looks(samples, "L2", "hit")) / asked if asked else None

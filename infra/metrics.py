@@ -36,7 +36,7 @@ IDEMPOTENT_REPLAYS = Counter("paqueteria_idempotent_replays_total", "Answers giv
 
 CACHE_READS = Counter(
     "paqueteria_page_cache_reads_total",
-    "Looks for a page by level (L1 in the process, L2 in Redis) and what came of it: hit, miss, stale, bypass",
+    "Looks for a page by level, L1 in the process and L2 in Redis: hit, miss, stale, bypass (no-store), untrusted",
     ["level", "outcome"],
 )
 CACHE_ERRORS = Counter("paqueteria_page_cache_errors_total", "Calls to Redis that failed or took too long")

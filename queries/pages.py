@@ -39,11 +39,12 @@ LOOKS = {
         "L1": [("L1", "hit")],
         "L2": [("L1", "miss"), ("L2", "hit")],
         "MISS": [("L1", "miss"), ("L2", "miss")],
-        "BYPASS": [("L1", "bypass"), ("L2", "bypass")],
+        "past": [("L1", "bypass"), ("L2", "bypass")],
+        "BYPASS": [("L1", "untrusted"), ("L2", "untrusted")],
         "STALE": [("L1", "stale")],
     }.items()
 }
-"""Which levels a page was looked for in, by where it came from, and what came of it."""
+"""Which levels a page was looked for in, by where it came from, and what came of it; `past` is by no-store."""
 
 Row = tuple[Any, ...]
 Finish = Callable[[Row], str]
@@ -102,7 +103,7 @@ class Edge:
         """Answer with the page, from a cache where that is as good as computed now."""
         finished, outcome = await self._finished(query)
         if query.scopes:
-            for looked in LOOKS[outcome]:
+            for looked in LOOKS["past" if self.no_store else outcome]:
                 looked.inc()
         form = finished.form(is_gzipped=self.is_gzipped)
         age = int((query.now - finished.page.made_at).total_seconds()) if outcome == "STALE" else None

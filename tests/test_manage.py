@@ -157,6 +157,7 @@ def test_a_day_of_the_whole_service(shop: Shop) -> None:
             "ana may sign in as VIEWER with the"
         )
         assert "believed" in shop.run("cache", "stats").stdout
+        assert_is_monitored(shop)
         assert shop.run("cache", "clear").returncode == 0
         with shop.stream() as stream:
             assert stream.status == 200
@@ -172,6 +173,22 @@ def test_a_day_of_the_whole_service(shop: Shop) -> None:
         with psycopg.connect(shlex.split(variables["PAQUETERIA_DATABASE_URL"])[0]) as conn:
             assert conn.execute("SELECT sum(count)::int FROM package_counts").fetchone() == (50,)
     assert shop.processes() == []
+
+
+def assert_is_monitored(shop: Shop) -> None:
+    """The monitor measures all of it; beyond a threshold its status is 1, and it says what."""
+    looked = shop.run("monitor", "--json", "--slow-ms", "60000", "--disk", "100")
+    told = json.loads(looked.stdout)
+    assert (looked.returncode, told["problems"]) == (0, [])
+    assert [name for name, section in told.items() if "unknown" in section] == []
+    assert [row["endpoint"] for row in told["endpoints"] if row["status"] != 200] == []
+    assert {pool["name"] for pool in told["pools"]} == {"commands", "queries"}
+    assert told["projection"]["led"] is True
+    assert any(row["statement"].startswith("WITH upserted") for row in told["slow_statements"])
+    assert {"refresh_views", "analyze", "index_report"} <= {job["job"] for job in told["jobs"]}
+    slow = shop.run("monitor", "--slow-ms", "0")
+    assert slow.returncode == 1
+    assert "/api/v1/packages took" in slow.stdout
 
 
 def test_a_killed_service_leaves_nothing_and_starts_again(shop: Shop) -> None:
@@ -251,6 +268,10 @@ def test_commands_bring_their_own_servers(shop: Shop) -> None:
     dsn = shlex.split(dict(line.split("=", 1) for line in environment.splitlines())["PAQUETERIA_DATABASE_URL"])[0]
     assert dsn.startswith("postgresql://")
     assert shop.processes() == []
+    looked = shop.run("monitor", "--json")
+    assert looked.returncode == 1
+    assert "the service can't be asked" in looked.stdout
+    assert shop.processes() == [], "a monitor that started servers would measure itself"
     assert "no read model nothing" in one_line(shop.run("rebuild", "nothing"))
     with shop.up():
         assert "Made the first ADMIN: admin" in shop.log(), "a shop that was seeded first needs its ADMIN too"
@@ -278,7 +299,7 @@ def test_what_can_be_foreseen_is_one_line(shop: Shop, database: str) -> None:
     assert "newer version" in one_line(shop.run("up", PAQUETERIA_DATABASE_URL=database, **key))
 
 
-COMMANDS = "up|env|migrate|serve|project|rebuild|verify|seed|staff|staff add|cache|cache stats|cache clear"
+COMMANDS = "up|env|migrate|serve|project|rebuild|verify|seed|staff|staff add|cache|cache stats|cache clear|monitor"
 
 
 @pytest.mark.parametrize("command", COMMANDS.split("|"))
