@@ -22,9 +22,9 @@ from db.connections import Connections, current_connections
 from db.pools import Connection
 from infra import metrics
 from infra.addresses import client_address
-from infra.auth import Identity, anyone
+from infra.auth import SESSION_ENDED, Caller, Identity, anyone
 from infra.clock import Clock, current_clock
-from infra.errors import Conflict, Malformed, PreconditionFailed, Problem, Unavailable
+from infra.errors import Conflict, Malformed, PreconditionFailed, Problem, Unauthenticated, Unavailable
 from infra.http import PROBLEM_TYPE
 
 OK, CREATED = HTTPStatus.OK, HTTPStatus.CREATED
@@ -79,11 +79,13 @@ DELETE FROM idempotency_keys WHERE (actor, method, path, key) IN (
     WHERE created_at <= %(forgotten)s ORDER BY created_at LIMIT %(chunk)s FOR UPDATE SKIP LOCKED)
 """
 
-# Sent as one: what a Consistency-Token names costs no way of its own.
+# Sent as one: what a Consistency-Token names, and whether the session still holds, cost no way of their own.
 BEGIN = """
 BEGIN;
-SELECT incarnation, pg_current_xact_id()::text::bigint FROM projection_checkpoint WHERE name = 'listing'
+SELECT incarnation, pg_current_xact_id()::text::bigint, {role} FROM projection_checkpoint WHERE name = 'listing'
 """
+BEGIN_FOR_ANYONE = BEGIN.format(role="NULL")
+ROLE = "(SELECT role FROM staff_sessions WHERE staff_id = '{staff_id}' AND session_generation = {generation:d})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,12 +231,16 @@ class Transaction:
     async def _begun(self) -> AsyncIterator[tuple[Connection, str]]:
         """Begin the transaction, and give its token; leaving commits it, or undoes it where something was raised."""
         async with self.connections.write_pool.connection() as conn:
-            begun = await conn.execute(BEGIN, prepare=False)
+            caller: Caller | None = self.request.state.caller
+            begun = await conn.execute(_begin(caller).encode(), prepare=False)
             begun.nextset()
             stamp = await begun.fetchone()
             if stamp is None:
                 raise Unavailable("The projections' checkpoint is missing")
-            yield conn, self.connections.tokens.sign(consistency.Token(stamp[0], xid=stamp[1]))
+            incarnation, xid, role = stamp
+            if caller is not None and role != caller.identity.role:
+                raise Unauthenticated(SESSION_ENDED)
+            yield conn, self.connections.tokens.sign(consistency.Token(incarnation, xid=xid))
 
     async def _admit(self) -> None:
         """Count the public's request once, however often its transaction is begun."""
@@ -275,6 +281,14 @@ class Transaction:
             "now": now,
             "forgotten": now - KEPT_FOR,
         }
+
+
+def _begin(caller: Caller | None) -> str:
+    """Begin, and look the caller up again: who let them in may remember a session that has just been ended."""
+    if caller is None:
+        return BEGIN_FOR_ANYONE
+    session = caller.verified.session
+    return BEGIN.format(role=ROLE.format(staff_id=session.staff_id, generation=session.generation))
 
 
 async def _claim(conn: Connection, row: dict[str, Any]) -> Answer | None:

@@ -91,7 +91,6 @@ def lifespan(settings: Settings) -> Lifespan:
         async with open_connections(settings, app.state.clock) as connections:
             app.state.connections = connections
             app.state.signing_key = settings.signing_key()
-            app.state.identify = connections.sessions.identify
             app.state.recognise = connections.sessions.recognise
             app.state.readiness = _readiness(connections)
             app.state.warnings = _warnings(connections, app.state.clock)

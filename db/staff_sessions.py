@@ -29,7 +29,7 @@ class Remembered:
 
 
 class StaffSessions:
-    """Remembers who readers are. What is asked of the primary is right until the watcher hears of a change of staff."""
+    """Remembers who callers are. What is asked of the primary is right until the watcher hears of a change of staff."""
 
     def __init__(self, pool: Pool, watcher: CheckpointWatcher, clock: Clock) -> None:
         self._pool = pool
@@ -38,7 +38,7 @@ class StaffSessions:
         self._remembered: dict[Session, Remembered] = {}
         self._heard = 0
 
-    async def identify(self, session: Session) -> Identity | None:
+    async def _identify(self, session: Session) -> Identity | None:
         """Look the person up; None when the session was ended or the person dismissed."""
         async with self._pool.connection(self._watcher.patience) as conn:
             values = {"staff_id": session.staff_id, "generation": session.generation}
@@ -52,7 +52,7 @@ class StaffSessions:
             return known.identity
         changes = self._watcher.staff_changes
         try:
-            identity = await self.identify(session)
+            identity = await self._identify(session)
         except AWAY:
             if (known := self._known().get(session)) and self._clock() - known.at <= LAST_KNOWN_FOR:
                 return known.identity

@@ -79,12 +79,12 @@ PUBLIC = None
 """The access mark of a route that needs no sign-in."""
 
 Identify = Callable[[Session], Awaitable[Identity | None]]
-"""Looks up who a session belongs to; None when it was ended meanwhile. The application sets two of them.
+"""Looks up who a session belongs to, as `app.state.recognise`; None when it was ended meanwhile.
 
-`app.state.identify` asks each time; `app.state.recognise` may remember, and is for reads alone.
+It may remember for the moment that news of a change takes: a command's transaction asks once more.
 """
 
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+SESSION_ENDED = "The session has ended: sign in again"
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
@@ -136,11 +136,11 @@ async def _identify(request: Request, token: str) -> Caller:
     state = request.app.state
     verified = verify(token, state.signing_key)
     if verified.expires_at <= state.clock().timestamp():
-        raise Unauthenticated("The session has ended: sign in again")
-    identify: Identify = state.recognise if request.method in SAFE_METHODS else state.identify
-    identity = await identify(verified.session)
+        raise Unauthenticated(SESSION_ENDED)
+    recognise: Identify = state.recognise
+    identity = await recognise(verified.session)
     if identity is None:
-        raise Unauthenticated("The session has ended: sign in again")
+        raise Unauthenticated(SESSION_ENDED)
     return Caller(identity, verified)
 
 
