@@ -224,12 +224,11 @@ class Transaction:
                 answer = await self._apply_or_conflict(conn, work, token)
                 kept_answer = {"status": answer.status, "headers": Jsonb(answer.headers), "body": answer.body}
                 await conn.execute(KEEP, row | kept_answer)
-        self.connections.signal.send()
         return answer
 
     @contextlib.asynccontextmanager
     async def _begun(self) -> AsyncIterator[tuple[Connection, str]]:
-        """Begin the transaction, and give its token; leaving commits it, or undoes it where something was raised."""
+        """Begin the transaction, and give its token; leaving commits it and wakes the projector, or undoes it all."""
         async with self.connections.write_pool.connection() as conn:
             caller: Caller | None = self.request.state.caller
             begun = await conn.execute(_begin(caller).encode(), prepare=False)
@@ -241,6 +240,7 @@ class Transaction:
             if caller is not None and role != caller.identity.role:
                 raise Unauthenticated(SESSION_ENDED)
             yield conn, self.connections.tokens.sign(consistency.Token(incarnation, xid=xid))
+            await self.connections.signal.commit(conn)
 
     async def _admit(self) -> None:
         """Count the public's request once, however often its transaction is begun."""
