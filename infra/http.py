@@ -99,7 +99,8 @@ async def http_exception(request: Request, error: Exception) -> Response:
     return JSONResponse(body, status_code=error.status_code, headers=headers, media_type=PROBLEM_TYPE)
 
 
-async def _database_away(request: Request, error: Exception) -> Response:
+async def database_away(request: Request, error: Exception) -> Response:
+    """Answer for a database that can't be reached."""
     log.warning("database_unavailable", error=type(error).__name__, detail=str(error).splitlines()[:1])
     return respond(Unavailable("The database can't be reached right now"), request)
 
@@ -157,19 +158,24 @@ def is_request_id(value: bytes) -> bool:
 Front = Callable[[Scope], tuple[Message, Message] | None]
 """Gives the whole answer to a request, or None where that takes the application itself."""
 
+Bypass = Callable[[Scope], ASGIApp | None]
+"""Gives what answers a request past the application's routing, or None where none does."""
+
 
 class Fronted(FastAPI):
-    """An application before which `app.state.front`, where it is set, answers what it can."""
+    """An application before which `app.state.front`, then `app.state.bypass`, answer what they can."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer from the front, or as FastAPI does."""
+        """Answer from the front, past the routing, or as FastAPI does."""
         front: Front | None = getattr(self.state, "front", None)
         answer = None if front is None else front(scope)
-        if answer is None:
-            await super().__call__(scope, receive, send)
+        if answer is not None:
+            for message in answer:
+                await send(message)
             return
-        for message in answer:
-            await send(message)
+        bypass: Bypass | None = getattr(self.state, "bypass", None)
+        direct = None if bypass is None else bypass(scope)
+        await (super().__call__ if direct is None else Observed(direct))(scope, receive, send)
 
 
 operations = APIRouter(tags=["operations"], route_class=GuardedRoute)
@@ -239,7 +245,7 @@ def create_app(title: str, description: str, routers: Iterable[APIRouter], lifes
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, http_exception)
     for away in AWAY:
-        app.add_exception_handler(away, _database_away)
+        app.add_exception_handler(away, database_away)
     _document_sign_in(app)
     document(app)
     return app
