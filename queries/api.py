@@ -53,7 +53,7 @@ Send back the `Consistency-Token` of an answer, of a command or of a query, and 
 
 def create_app(settings: Settings | None = None, clock: Clock = system_clock) -> FastAPI:
     """Make the read API; without settings it reads the environment."""
-    opened = ending_streams(with_hot_pages(lifespan(settings or Settings.load())))
+    opened = ending_streams(with_hot_pages(lifespan((settings or Settings.load()).for_queries())))
     app = compose("Paquetería: queries", DESCRIPTION, [*ROUTERS, admin_api.admin], opened)
     app.state.clock = clock
     return app

@@ -37,7 +37,7 @@ PAGES: list[APIRouter] = [
 
 def create_app(settings: Settings | None = None, clock: Clock = system_clock) -> FastAPI:
     """Make one application of both APIs and the pages; without settings it reads the environment."""
-    opened = ending_streams(with_hot_pages(lifespan(settings or Settings.load())))
+    opened = ending_streams(with_hot_pages(lifespan((settings or Settings.load()).for_commands())))
     routers = [*commands.api.ROUTERS, *queries.api.ROUTERS, admin_api.admin, *PAGES]
     app = compose("Paquetería", DESCRIPTION, routers, opened)
     app.router.routes.append(assets().route)
