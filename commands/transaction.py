@@ -20,9 +20,9 @@ from db import consistency
 from db.change_log import Change
 from db.connections import Connections, current_connections
 from db.pools import Connection
-from infra import metrics
+from infra import keys, metrics
 from infra.addresses import client_address
-from infra.auth import SESSION_ENDED, Caller, Identity, anyone
+from infra.auth import SESSION_ENDED, ApiKey, Caller, Identity, anyone
 from infra.clock import Clock, current_clock
 from infra.errors import Conflict, Malformed, PreconditionFailed, Problem, Unauthenticated, Unavailable
 from infra.http import PROBLEM_TYPE
@@ -86,6 +86,8 @@ SELECT incarnation, pg_current_xact_id()::text::bigint, {role} FROM projection_c
 """
 BEGIN_FOR_ANYONE = BEGIN.format(role="NULL")
 ROLE = "(SELECT role FROM staff_sessions WHERE staff_id = '{staff_id}' AND session_generation = {generation:d})"
+ROLE_OF_API_KEY = "(SELECT role FROM api_key_holders WHERE digest = '\\x{digest}')"
+ROLE_OF_KEY = r"(SELECT role FROM api_key_holders WHERE digest = '\x{digest}')"
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,14 +272,16 @@ class Transaction:
             text = json.dumps(parsed, sort_keys=True)
         except RecursionError:
             raise Malformed("The body is nested too deep") from None
-        secret: str = self.request.app.state.signing_key  # a body may hold a password
+        secrets = keys.each(self.request.app.state.signing_key)  # a body may hold a password
+        hashes = [hmac.digest(secret.encode(), text.encode(), "sha256") for secret in secrets]
         now = self.clock()
         return {
             "actor": str(self.actor.staff_id) if self.actor else "public",
             "method": self.request.method,
             "path": self.request.url.path,
             "key": key,
-            "request_hash": hmac.digest(secret.encode(), text.encode(), "sha256"),
+            "request_hash": hashes[0],
+            "request_hashes": hashes,
             "now": now,
             "forgotten": now - KEPT_FOR,
         }
@@ -288,6 +292,8 @@ def _begin(caller: Caller | None) -> str:
     if caller is None:
         return BEGIN_FOR_ANYONE
     session = caller.verified.session
+    if isinstance(session, ApiKey):
+        return BEGIN.format(role=ROLE_OF_KEY.format(digest=session.digest.hex()))
     return BEGIN.format(role=ROLE.format(staff_id=session.staff_id, generation=session.generation))
 
 
@@ -299,7 +305,7 @@ async def _claim(conn: Connection, row: dict[str, Any]) -> Answer | None:
     if kept is None:
         raise Unavailable("The Idempotency-Key was being forgotten")
     request_hash, status, headers, body = kept
-    if request_hash != row["request_hash"]:
+    if request_hash not in row["request_hashes"]:
         raise Conflict("This Idempotency-Key came with another body before")
     return Answer(status, headers | {"Idempotent-Replayed": "true"}, body)
 

@@ -20,14 +20,16 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from infra import logs, metrics
-from infra.auth import PUBLIC, allow
+from infra.auth import PUBLIC, Caller, allow
 from infra.clock import system_clock
 from infra.documentation import document
 from infra.errors import Invalid, Malformed, NotFound, Problem, Unavailable
 from infra.fields import errors_by_field
+from infra.headers import secured
 from infra.routing import GuardedRoute
 
 log = logs.get("http")
+audit = logs.get("audit")
 
 PROBLEM_TYPE = "application/problem+json"
 
@@ -126,21 +128,49 @@ class Observed:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
+                headers = secured(list(message.get("headers", [])))
+                message["headers"] = [*headers, (b"x-request-id", request_id.encode())]
             await send(message)
 
         try:
             await self.app(scope, receive, send_observed)
         except Exception:
-            log.exception("unhandled_exception", path=scope["path"])
+            log.exception("unhandled_exception", route=getattr(scope.get("route"), "path", "unknown"))
             if status:
                 raise  # half an answer is out already: only breaking the connection tells the caller
             failure = Problem("The server failed; its log has the details under this request's X-Request-Id")
             await respond(failure, Request(scope))(scope, receive, send_observed)
         finally:
             route = getattr(scope.get("route"), "path", "unknown")
-            metrics.REQUEST_SECONDS.labels(scope["method"], route, status).observe(time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            metrics.REQUEST_SECONDS.labels(scope["method"], route, status).observe(seconds)
+            tell_of_request(scope, status, seconds)
             structlog.contextvars.unbind_contextvars("request_id")
+
+
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
+AUDITED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS})
+
+
+def tell_of_request(scope: Scope, status: int, seconds: float) -> None:
+    """Log a command, a refusal of whoever asked, and a failure; what merely reads is counted alone.
+
+    Addresses, queries and bodies are about people, and aren't told: of the path the route, of the person the id.
+    """
+    is_refused = status in AUDITED
+    if scope["method"] in READING and not is_refused and status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return
+    caller: Caller | None = scope["state"].get("caller")
+    route = scope.get("route")
+    (audit if is_refused else log).info(
+        "refused" if is_refused else "request",
+        method=scope["method"],
+        route=getattr(route, "path", "unknown"),
+        command=getattr(route, "name", "unknown"),
+        status=int(status),
+        duration_ms=round(seconds * 1000, 2),
+        actor=str(caller.identity.staff_id) if caller else None,
+    )
 
 
 def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:

@@ -56,14 +56,14 @@ Send back the `Consistency-Token` of an answer, of a command or of a query, and 
 `ETag` and `If-None-Match` save the bytes of what hasn't changed."""
 
 
-def opened(settings: Settings | None = None) -> Lifespan:
-    """Give the lifespan of an application that has these queries; without settings it reads the environment."""
-    connected = lifespan(settings or Settings.load())
-    return ending_streams(with_direct(with_hot_pages(connected), DIRECT))
+def opened(settings: Settings) -> Lifespan:
+    """Give the lifespan of an application that has these queries."""
+    return ending_streams(with_direct(with_hot_pages(lifespan(settings)), DIRECT))
 
 
 def create_app(settings: Settings | None = None, clock: Clock = system_clock) -> FastAPI:
     """Make the read API; without settings it reads the environment."""
-    app = compose("Paquetería: queries", DESCRIPTION, [*ROUTERS, admin_api.admin], opened(settings))
+    lives = opened((settings or Settings.load()).for_queries())
+    app = compose("Paquetería: queries", DESCRIPTION, [*ROUTERS, admin_api.admin], lives)
     app.state.clock = clock
     return app

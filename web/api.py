@@ -34,8 +34,9 @@ PAGES: list[APIRouter] = [
 
 def create_app(settings: Settings | None = None, clock: Clock = system_clock) -> FastAPI:
     """Make one application of both APIs and the pages; without settings it reads the environment."""
+    lives = queries.api.opened((settings or Settings.load()).for_commands())
     routers = [*commands.api.ROUTERS, *queries.api.ROUTERS, admin_api.admin, *PAGES]
-    app = compose("Paquetería", DESCRIPTION, routers, queries.api.opened(settings))
+    app = compose("Paquetería", DESCRIPTION, routers, lives)
     app.router.routes.append(assets().route)
     app.add_exception_handler(HTTPException, _no_such_thing)
     app.state.clock = clock

@@ -20,7 +20,7 @@ from infra.errors import Malformed, PreconditionFailed
 from infra.settings import Settings
 from tests.chaos.proxy import Proxy
 from tests.commands.conftest import Counter, Headers, Serve, Sql, WaitingForLocks
-from tests.support import Clock
+from tests.support import Clock, urls_of
 
 KEY = {"Idempotency-Key": "a key of ours"}
 SAME = ("ETag", "Location", "Consistency-Token", "Content-Type")
@@ -194,7 +194,7 @@ def test_with_the_database_away_a_command_is_503_and_goes_on_afterwards(
 ) -> None:
     """For staff and for the public; what was refused is not there later."""
     with Proxy.before(settings.postgres_dsn) as proxy:
-        away = settings.model_copy(update={"database_url": proxy.dsn(str(conninfo_to_dict(database)["dbname"]))})
+        away = settings.model_copy(update=urls_of(proxy.dsn(str(conninfo_to_dict(database)["dbname"]))))
         with TestClient(create_app(away, clock), raise_server_exceptions=False) as client:
             counter = Counter(client, operator)
             counter.receive()

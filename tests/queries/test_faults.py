@@ -22,7 +22,7 @@ from queries.flights import Flights
 from queries.pages import Edge
 from tests.chaos.proxy import Proxy
 from tests.queries.support import Shop
-from tests.support import Clock
+from tests.support import Clock, urls_of
 
 AT_ONCE = 500
 
@@ -187,7 +187,7 @@ def database_away(shop: Shop, settings: Settings, clock: Clock) -> Iterator[tupl
     """The same shop through a line to PostgreSQL that can be cut."""
     with Proxy.before(settings.postgres_dsn) as proxy:
         dsn = proxy.dsn(shop.conn.info.dbname)
-        with through(settings, clock, database_url=dsn) as client:
+        with through(settings, clock, **urls_of(dsn)) as client:
             yield client, proxy
 
 
