@@ -10,6 +10,8 @@ from collections.abc import Callable
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from infra.corking import CorkedTransport
+
 HEADERS_WITHIN = 10.0
 """Seconds from a connection, or a request's first byte, to the end of its headers."""
 
@@ -33,9 +35,9 @@ class PatientProtocol(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
-        """Expect a request."""
-        super().connection_made(transport)
-        self._expect(HEADERS_WITHIN, transport.close)
+        """Expect a request, and send each answer in one go."""
+        super().connection_made(CorkedTransport(transport, self.loop))
+        self._expect(HEADERS_WITHIN, self.transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Expect nothing any more."""
