@@ -6,6 +6,7 @@ import secrets
 import shlex
 import sys
 import time
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -14,14 +15,14 @@ from typing import Annotated, Any
 import psycopg
 import redis
 import typer
-import uvicorn
 import uvloop
 from prometheus_client import start_http_server
 
 from commands.add_staff import add_staff_account
+from commands.api_keys import add_api_key, list_api_keys, revoke_api_key
 from commands.lapse_announcements import lapse_announcements
 from commands.seed import seed as seed_packages
-from commands.transaction import forget_idempotency_keys
+from commands.transaction import Context, forget_idempotency_keys
 from db import embedded
 from db.budget import check_budget
 from db.connections import make_redis
@@ -32,10 +33,11 @@ from db.monitoring.report import make_report, problems
 from db.monitoring.table import show, to_json
 from db.page_cache import EPOCH_KEY, discard_everything
 from db.pools import Connection, connect
-from infra import cli, logs
+from infra import cli, keys, logs, serving
 from infra.auth import Role
 from infra.children import Child
 from infra.cli import console
+from infra.clock import system_clock
 from infra.errors import ConfigurationError, Problem
 from infra.exposition import is_shared, share
 from infra.settings import Settings
@@ -98,7 +100,11 @@ def env() -> None:
     in_force = settings.model_dump() | {
         "database_url": settings.postgres_dsn,
         "redis_url": settings.redis_dsn,
-        "secret_key": settings.signing_key(),
+        "secret_key": keys.newest(settings.signing_key()),
+        "previous_secret_keys": ",".join(settings.previous_secret_keys),
+        "commands_url": settings.for_commands().postgres_dsn,
+        "queries_url": settings.queries_dsn,
+        "projector_url": settings.for_projector().postgres_dsn,
         "replica_urls": ",".join(settings.replica_urls),
         "trusted_proxies": ",".join(settings.trusted_proxies),
     }
@@ -127,19 +133,7 @@ def serve(
         logs.configure()
         if count > 1 and not is_shared():
             share(_figures(settings))
-        uvicorn.run(
-            APPLICATIONS[application],
-            factory=True,
-            host=settings.host,
-            port=settings.port,
-            workers=count,
-            app_dir=str(HERE),
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,  # who asks is decided by infra.addresses, from TRUSTED_PROXIES alone
-            timeout_graceful_shutdown=5,
-        )
+        serving.serve(APPLICATIONS[application], str(HERE), settings.host, settings.port, count)
 
 
 @app.command()
@@ -249,6 +243,32 @@ def staff_add(
     console.print(f"{name.lower()} may sign in as {role}" + ("" if password else f" with the password {chosen}"))
 
 
+@staff_app.command("key")
+def staff_key(
+    name: str,
+    role: Annotated[Role, typer.Option(case_sensitive=False, help="What the key may do at most.")] = Role.VIEWER,
+) -> None:
+    """Make a key by which a machine works as this person; it is shown this once."""
+    with _servers() as settings:
+        key_id, key = asyncio.run(_add_api_key(settings, name, role))
+    cli.say(f"Key {key_id} of {name.lower()}, {role}, to send as Authorization: Bearer {key}")
+
+
+@staff_app.command("keys")
+def staff_keys() -> None:
+    """List the keys that there are and were."""
+    with _servers() as settings:
+        asyncio.run(_show_api_keys(settings))
+
+
+@staff_app.command("revoke-key")
+def staff_revoke_key(key_id: uuid.UUID) -> None:
+    """End a key at once."""
+    with _servers() as settings:
+        asyncio.run(_revoke_api_key(settings, key_id))
+    console.print("The key is revoked.")
+
+
 @cache_app.command()
 def stats() -> None:
     """Tell what Redis says of itself and whether a projector vouches for the pages."""
@@ -288,6 +308,23 @@ async def _connection(settings: Settings) -> AsyncIterator[Connection]:
 async def _add_staff(settings: Settings, name: str, role: Role, password: str) -> None:
     async with _connection(settings) as conn:
         await add_staff_account(conn, name, name, role, password)
+
+
+async def _add_api_key(settings: Settings, name: str, role: Role) -> tuple[uuid.UUID, str]:
+    async with _connection(settings) as conn:
+        return await add_api_key(conn, Context(system_clock()), name, role)
+
+
+async def _show_api_keys(settings: Settings) -> None:
+    async with _connection(settings) as conn:
+        for key in await list_api_keys(conn):
+            state = f"revoked {key.revoked_at:%Y-%m-%d}" if key.revoked_at else "in force"
+            cli.say(f"{key.key_id} {key.username} {key.role} since {key.created_at:%Y-%m-%d}, {state}")
+
+
+async def _revoke_api_key(settings: Settings, key_id: uuid.UUID) -> None:
+    async with _connection(settings) as conn:
+        await revoke_api_key(conn, Context(system_clock()), key_id)
 
 
 async def _show_parked(settings: Settings, *, is_retried: bool) -> None:

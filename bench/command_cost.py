@@ -17,7 +17,7 @@ from bench.traffic import sign_in
 from commands.packages import DOCUMENTS
 from commands.positions import LOWEST_FREE
 from commands.receive_by_guide import FIND, STORE
-from commands.transaction import BEGIN
+from commands.transaction import BEGIN_FOR_ANYONE
 from db.pools import connect
 from infra.errors import ConfigurationError
 from infra.settings import Settings
@@ -83,6 +83,10 @@ STORED = {
     "announced": "'[]'::jsonb",
     "changes": f"jsonb_build_array({', '.join(CHANGE.format(type=type_) for type_ in CHANGES)})",
     "now": "now()",
+    "consenting": "'{}'::uuid[]",
+    "consented": "'{}'::uuid[]",
+    "policy_version": "NULL",
+    "channel": "NULL",
 }
 SHOWN = {"package_ids": "ARRAY[:f_new_id::uuid]", "now": "now()"}
 
@@ -90,7 +94,7 @@ SHOWN = {"package_ids": "ARRAY[:f_new_id::uuid]", "now": "now()"}
 def reception_script() -> str:
     """Write the statements of a reception for pgbench."""
     steps = [
-        NUMBERED + as_script(BEGIN) + ";",
+        NUMBERED + as_script(BEGIN_FOR_ANYONE) + ";",
         as_script(FIND, **ASKED) + " \\gset f_",
         as_script(LOWEST_FREE, **WANTED) + " \\gset p_",
         as_script(STORE, **STORED) + ";",

@@ -1,9 +1,9 @@
 """The projector as `manage.py project` runs it, except that at its end its metrics are written into a file."""
 
-import asyncio
 import sys
 from pathlib import Path
 
+import uvloop
 from prometheus_client import generate_latest
 
 from infra import cli, logs
@@ -15,7 +15,7 @@ from projections import process
 def main(metrics: Path) -> None:
     """Project until a signal comes."""
     logs.configure()
-    asyncio.run(cli.until_signal(process.run(Settings.load(), jobs=JOBS)))
+    uvloop.run(cli.until_signal(process.run(Settings.load(), jobs=JOBS)))
     metrics.write_bytes(generate_latest())
 
 

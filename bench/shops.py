@@ -17,7 +17,7 @@ from redis import Redis
 
 from commands.seed import seed
 from db.embedded import VALKEY_OPTIONS, PostgresServer, ValkeyServer, postgres_options
-from db.migrate import migrate
+from db.migrate import migrate, migrations
 from db.pools import connect
 from infra.clock import system_clock
 from infra.errors import ConfigurationError
@@ -69,8 +69,9 @@ class Shops:
         )
 
     async def _template(self, count: int, report: Report) -> str:
-        """Make the shop that clones are made of, once."""
-        name, draft = f"shop_{count}", f"shop_{count}_draft"
+        """Make the shop that clones are made of, once for each schema."""
+        name = f"shop_{count}_{max(migrations()).partition('_')[0]}"
+        draft = f"{name}_draft"
         with psycopg.connect(self.postgres.dsn("postgres")) as conn:
             if conn.execute("SELECT FROM pg_database WHERE datname = %s", (name,)).fetchone() is not None:
                 return name

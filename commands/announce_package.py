@@ -1,7 +1,7 @@
 """Announce a parcel: what anybody may do, without signing in, before it arrives."""
 
 import uuid
-from datetime import datetime
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from fastapi import Response
@@ -70,56 +70,82 @@ class AnnouncedPackage(BaseModel):
     data_consent: bool
 
 
-FIND_SITE = "SELECT site_id FROM sites WHERE code = %(site)s"
-
 FIND_ACTIVE = """
 SELECT package_id FROM packages WHERE guide_key = replace(%(guide_number)s, '-', '') AND status <> 'CANCELLED'
 """
 
-TARIFF_IN_FORCE = """
-SELECT tariff_id, base_fee_normal FROM tariffs WHERE valid_from <= %(now)s ORDER BY valid_from DESC LIMIT 1
+FIND = f"""
+SELECT uuidv7(), (SELECT site_id FROM sites WHERE code = %(site)s), ({FIND_ACTIVE}),
+       (SELECT customer_id FROM customers WHERE phone = %(customer_phone)s), tariff_id, base_fee_normal
+FROM tariffs WHERE valid_from <= %(now)s ORDER BY valid_from DESC LIMIT 1
 """
 
-INSERT = """
-INSERT INTO packages (guide_number, other_codes, tracking_code, customer_id, recipient_name, site_id, carrier, status,
-    tariff_id, announced_at)
-VALUES (%(guide_number)s, %(other_codes)s, %(tracking_code)s, %(customer_id)s, %(customer_name)s, %(site_id)s,
-    %(carrier)s, 'ANNOUNCED', %(tariff_id)s, %(now)s)
-RETURNING package_id
+STORE = f"""
+WITH announced AS (
+    INSERT INTO packages (package_id, guide_number, other_codes, tracking_code, customer_id, recipient_name, site_id,
+        carrier, status, tariff_id, announced_at)
+    VALUES (%(package_id)s, %(guide_number)s, %(other_codes)s, %(tracking_code)s, %(customer_id)s, %(customer_name)s,
+        %(site_id)s, %(carrier)s, 'ANNOUNCED', %(tariff_id)s, %(now)s)),
+consented AS ({customers.ADD_CONSENTS})
+{change_log.APPEND}
 """
 
 
-async def tariff_in_force(conn: Connection, now: datetime) -> tuple[uuid.UUID, int]:
-    """Give the tariff that a package announced now keeps for good, and its base fee as a quote."""
-    row = await (await conn.execute(TARIFF_IN_FORCE, {"now": now})).fetchone()
-    if row is None:
-        raise Unavailable("No tariff is in force")
-    return row[0], row[1]
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What there is already of what an announcement names, the id that its package gets, and the tariff in force."""
+
+    package_id: uuid.UUID
+    site_id: uuid.UUID | None
+    active_id: uuid.UUID | None
+    customer_id: uuid.UUID | None
+    tariff_id: uuid.UUID
+    base_fee: int
 
 
 async def handle(conn: Connection, context: Context, command: AnnouncePackage) -> Outcome:
     """Find or make the customer, fix the tariff, make the code; an active duplicate of the guide is a Conflict."""
     values: dict[str, Any] = command.model_dump() | {"now": context.now}
-    site = await (await conn.execute(FIND_SITE, values)).fetchone()
-    if site is None:
+    found = await _find(conn, values)
+    if found.site_id is None:
         raise Invalid({"site": ["there is no such site"]})
-    duplicate = await (await conn.execute(FIND_ACTIVE, values)).fetchone()
-    if duplicate is not None:
-        await refuse(conn, duplicate[0], context, "This guide number is announced or received already")
-    tariff_id, base_fee = await tariff_in_force(conn, context.now)
-    person = Person(command.customer_name, command.customer_phone)
-    (customer_id,) = await customers.find_or_add_all(conn, [person], context)
+    if found.active_id is not None:
+        await refuse(conn, found.active_id, context, "This guide number is announced or received already")
+    customer_id = found.customer_id
+    if customer_id is None:
+        person = Person(command.customer_name, command.customer_phone)
+        (customer_id,) = await customers.find_or_add_all(conn, [person], context)
     code = new_tracking_code()
-    values |= {"site_id": site[0], "tariff_id": tariff_id, "customer_id": customer_id, "tracking_code": code}
-    row = await (await conn.execute(INSERT, values)).fetchone()
+    ids = {"package_id": found.package_id, "site_id": found.site_id, "tariff_id": found.tariff_id}
+    consents = customers.consents([(customer_id, found.package_id)], "COUNTER" if context.actor else "WEB", context)
+    changes = change_log.rows([_change(context, command, found.package_id, customer_id)])
+    stored = values | ids | consents | {"customer_id": customer_id, "tracking_code": code, "changes": changes}
+    await conn.execute(STORE, stored)
+    announced = AnnouncedPackage(
+        package_id=found.package_id,
+        tracking_code=shown(code),
+        status="ANNOUNCED",
+        version=1,
+        announced_at=context.now,
+        base_fee=found.base_fee,
+        **command.model_dump(),
+    )
+    return Outcome(CREATED, announced.model_dump_json(), 1, f"/api/v1/packages/{found.package_id}")
+
+
+async def _find(conn: Connection, values: dict[str, Any]) -> Found:
+    row = await (await conn.execute(FIND, values)).fetchone()
     if row is None:
-        raise LookupError(command.guide_number)
-    package_id = row[0]
-    channel = "COUNTER" if context.actor else "WEB"
-    await customers.add_consents(conn, [(customer_id, package_id)], channel, context)
+        raise Unavailable("No tariff is in force")
+    return Found(*row)
+
+
+def _change(
+    context: Context, command: AnnouncePackage, package_id: uuid.UUID, customer_id: uuid.UUID
+) -> change_log.Change:
     what = {"status": "ANNOUNCED", **command.model_dump(include={"guide_number", "other_codes", "carrier", "site"})}
     who = {"recipient_name": command.customer_name, "phone": command.customer_phone}
-    change = context.change(
+    return context.change(
         "PackageAnnounced",
         package_id=package_id,
         customer_id=customer_id,
@@ -127,17 +153,6 @@ async def handle(conn: Connection, context: Context, command: AnnouncePackage) -
         data={"after": what},
         person={"after": who},
     )
-    await change_log.append(conn, change)
-    announced = AnnouncedPackage(
-        package_id=package_id,
-        tracking_code=shown(code),
-        status="ANNOUNCED",
-        version=1,
-        announced_at=context.now,
-        base_fee=base_fee,
-        **command.model_dump(),
-    )
-    return Outcome(CREATED, announced.model_dump_json(), 1, f"/api/v1/packages/{package_id}")
 
 
 @routes.post(

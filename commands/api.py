@@ -54,7 +54,7 @@ def create_app(settings: Settings | None = None, clock: Clock = system_clock) ->
         "Paquetería: commands",
         "What changes a parcel. An answer's Consistency-Token makes any query include the change.",
         [*ROUTERS, admin_api.admin],
-        lifespan(settings or Settings.load()),
+        lifespan((settings or Settings.load()).for_commands()),
     )
     app.state.clock = clock
     return app

@@ -43,7 +43,8 @@ async def handle(conn: Connection, context: Context, package_id: uuid.UUID, comm
     package, context = await lock_package(conn, context, package_id)
     await require_status(conn, package, context, "ANNOUNCED", "RECEIVED")
     if package.status == "RECEIVED":
-        await charges.freeze(conn, package_id, await charges.price(conn, package_id, context), context, due=0)
+        priced = await charges.price(conn, package_id, context)
+        await conn.execute(charges.FREEZE, charges.charge(package_id, priced, context, due=0))
         await positions.free(conn, package_id)
     await conn.execute(UPDATE, {"package_id": package_id, "now": context.now} | command.model_dump())
     data = {

@@ -2,6 +2,7 @@
 
 import uuid
 from dataclasses import dataclass
+from typing import Any
 
 from psycopg.rows import class_row
 
@@ -48,9 +49,9 @@ async def price(conn: Connection, package_id: uuid.UUID, context: Context) -> Pr
     return priced
 
 
-async def freeze(conn: Connection, package_id: uuid.UUID, priced: Price, context: Context, *, due: int) -> None:
-    """Write down what the parcel cost as it leaves; `due` is 0 where nobody pays it, as for a cancelled one."""
-    charge = {
+def charge(package_id: uuid.UUID, priced: Price, context: Context, *, due: int) -> dict[str, Any]:
+    """Give what FREEZE writes as the parcel leaves; `due` is 0 where nobody pays it, as for a cancelled one."""
+    return {
         "package_id": package_id,
         "base_fee": priced.base_fee,
         "storage_days": priced.storage_days,
@@ -60,7 +61,6 @@ async def freeze(conn: Connection, package_id: uuid.UUID, priced: Price, context
         "staff_id": context.staff_id,
         "now": context.now,
     }
-    await conn.execute(FREEZE, charge)
 
 
 async def reverse(conn: Connection, package_id: uuid.UUID, context: Context) -> None:

@@ -9,9 +9,10 @@ from pydantic import ConfigDict
 from commands import customers
 from commands.announce_package import FIND_ACTIVE
 from commands.customers import Person
-from commands.packages import PACKAGE_REFUSALS, answer_package, lock_package, log_package, refuse, require_status
+from commands.packages import PACKAGE_REFUSALS, answer_package, lock_package, package_change, refuse, require_status
 from commands.patches import UNSET, Patch, before_and_after
 from commands.transaction import Context, Outcome, TheVersionedTransaction
+from db import change_log
 from db.package_document import Condition, Package, PackageType
 from db.pools import Connection
 from infra.auth import Role, allow
@@ -36,11 +37,13 @@ class CorrectPackage(Patch):
     condition: Condition = UNSET
 
 
-UPDATE = """
-UPDATE packages SET guide_number = %(guide_number)s, other_codes = %(other_codes)s, carrier = %(carrier)s,
-    observations = %(observations)s, recipient_name = %(recipient_name)s, customer_id = %(customer_id)s,
-    package_type = %(package_type)s, condition = %(condition)s, version = version + 1
-WHERE package_id = %(package_id)s
+STORE = f"""
+WITH corrected AS (
+    UPDATE packages SET guide_number = %(guide_number)s, other_codes = %(other_codes)s, carrier = %(carrier)s,
+        observations = %(observations)s, recipient_name = %(recipient_name)s, customer_id = %(customer_id)s,
+        package_type = %(package_type)s, condition = %(condition)s, version = version + 1
+    WHERE package_id = %(package_id)s)
+{change_log.APPEND}
 """
 
 PHONE_OF = "SELECT phone FROM customers WHERE customer_id = %(customer_id)s"
@@ -65,9 +68,7 @@ async def handle(conn: Connection, context: Context, package_id: uuid.UUID, comm
         (new["customer_id"],) = await customers.find_or_add_all(conn, [who], context)
         row = await (await conn.execute(PHONE_OF, {"customer_id": package.customer_id})).fetchone()
         old["phone"], person["phone"] = row and row[0], phone
-    await conn.execute(UPDATE, new | {"package_id": package_id})
-    await log_package(
-        conn,
+    change = package_change(
         "PackageCorrected",
         package,
         context,
@@ -75,6 +76,7 @@ async def handle(conn: Connection, context: Context, package_id: uuid.UUID, comm
         person=before_and_after(old, person),
         customer_id=new["customer_id"] if phone else None,
     )
+    await conn.execute(STORE, new | {"package_id": package_id, "changes": change_log.rows([change])})
     return await answer_package(conn, package, context)
 
 

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from psycopg.types.json import Jsonb
 
@@ -28,7 +29,7 @@ RETURNING phone, customer_id
 ADD_CONSENTS = """
 INSERT INTO consents (customer_id, package_id, policy_version, channel, at)
 SELECT customer_id, package_id, %(policy_version)s, %(channel)s, %(now)s
-FROM unnest(%(customers)s::uuid[], %(packages)s::uuid[]) AS given (customer_id, package_id)
+FROM unnest(%(consenting)s::uuid[], %(consented)s::uuid[]) AS given (customer_id, package_id)
 """
 
 
@@ -72,17 +73,12 @@ async def new_ids(conn: Connection, count: int) -> list[uuid.UUID]:
     return [row[0] for row in await found.fetchall()]
 
 
-async def add_consents(
-    conn: Connection, given: Sequence[tuple[uuid.UUID, uuid.UUID]], channel: str, context: Context
-) -> None:
-    """Record consents (customer, package) to the data policy that is in force."""
-    if not given:
-        return
-    consents = {
-        "customers": [customer_id for customer_id, _ in given],
-        "packages": [package_id for _, package_id in given],
+def consents(given: Sequence[tuple[uuid.UUID, uuid.UUID]], channel: str, context: Context) -> dict[str, Any]:
+    """Give what ADD_CONSENTS takes: of each customer and package, to the data policy that is in force."""
+    return {
+        "consenting": [customer_id for customer_id, _ in given],
+        "consented": [package_id for _, package_id in given],
         "policy_version": POLICY_VERSION,
         "channel": channel,
         "now": context.now,
     }
-    await conn.execute(ADD_CONSENTS, consents)

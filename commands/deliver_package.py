@@ -6,8 +6,18 @@ from fastapi import Response
 from pydantic import ConfigDict
 
 from commands import charges, positions
-from commands.packages import PACKAGE_REFUSALS, answer_package, lock_package, log_package, refuse, require_status
+from commands.charges import Price
+from commands.packages import (
+    PACKAGE_REFUSALS,
+    LockedPackage,
+    answer_package,
+    lock_package,
+    package_change,
+    refuse,
+    require_status,
+)
 from commands.transaction import Context, Outcome, TheVersionedTransaction
+from db import change_log
 from db.package_document import Package, PaymentMethod
 from db.pools import Connection
 from infra.auth import Role, allow
@@ -28,15 +38,17 @@ class DeliverPackage(Message):
     collected_by: OptionalLine = None
 
 
-PAY = """
-INSERT INTO payments (package_id, site_id, method, amount, due, amount_reason, collected_by, staff_id, at)
-VALUES (%(package_id)s, %(site_id)s, %(payment_method)s, %(amount)s, %(due)s, %(amount_reason)s, %(collected_by)s,
-    %(staff_id)s, %(now)s)
-"""
-
-UPDATE = """
-UPDATE packages SET status = 'DELIVERED', delivered_at = %(now)s, position_id = NULL, version = version + 1
-WHERE package_id = %(package_id)s
+STORE = f"""
+WITH charged AS ({charges.FREEZE}),
+paid AS (
+    INSERT INTO payments (package_id, site_id, method, amount, due, amount_reason, collected_by, staff_id, at)
+    VALUES (%(package_id)s, %(site_id)s, %(payment_method)s, %(amount)s, %(due)s, %(amount_reason)s, %(collected_by)s,
+        %(staff_id)s, %(now)s)),
+freed AS ({positions.FREE}),
+delivered AS (
+    UPDATE packages SET status = 'DELIVERED', delivered_at = %(now)s, position_id = NULL, version = version + 1
+    WHERE package_id = %(package_id)s)
+{change_log.APPEND}
 """
 
 
@@ -49,20 +61,28 @@ async def handle(conn: Connection, context: Context, package_id: uuid.UUID, comm
     if command.amount != due and command.amount_reason is None:
         detail = f"What is due is {due}, and another amount needs its reason"
         await refuse(conn, package_id, context, detail, due=due)
-    await charges.freeze(conn, package_id, priced, context, due=due)
-    who = {"package_id": package_id, "site_id": package.site_id, "staff_id": context.staff_id}
-    await conn.execute(PAY, command.model_dump() | who | {"due": due, "now": context.now})
-    await positions.free(conn, package_id)
-    await conn.execute(UPDATE, {"package_id": package_id, "now": context.now})
+    stored = charges.charge(package_id, priced, context, due=due) | command.model_dump() | {"site_id": package.site_id}
+    change = _change(context, package, priced, command)
+    await conn.execute(STORE, stored | {"changes": change_log.rows([change])})
+    return await answer_package(conn, package, context)
+
+
+def _change(context: Context, package: LockedPackage, priced: Price, command: DeliverPackage) -> change_log.Change:
     fee = {"base_fee": priced.base_fee, "storage_days": priced.storage_days, "storage_fee": priced.storage_fee}
     paid = command.model_dump(exclude={"collected_by"})
     data = {
         "before": {"status": package.status, "position": package.position},
-        "after": {"status": "DELIVERED", "position": None, **fee, "total": priced.total, "due": due, **paid},
+        "after": {
+            "status": "DELIVERED",
+            "position": None,
+            **fee,
+            "total": priced.total,
+            "due": priced.total,
+            **paid,
+        },
     }
     person = {"after": {"collected_by": command.collected_by}} if command.collected_by else {}
-    await log_package(conn, "PackageDelivered", package, context, data, person=person)
-    return await answer_package(conn, package, context)
+    return package_change("PackageDelivered", package, context, data, person=person)
 
 
 @routes.post("/packages/{package_id}/delivery", response_model=Package, responses=PACKAGE_REFUSALS)

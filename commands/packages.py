@@ -119,8 +119,7 @@ async def require_status(conn: Connection, package: LockedPackage, context: Cont
         await refuse(conn, package.package_id, context, f"The package is {package.status}; this needs {wanted}")
 
 
-async def log_package(
-    conn: Connection,
+def package_change(
     type_: str,
     package: LockedPackage,
     context: Context,
@@ -128,9 +127,9 @@ async def log_package(
     *,
     person: dict[str, Any] | None = None,
     customer_id: uuid.UUID | None = None,
-) -> None:
-    """Write the change of a package that has moved on by one version."""
-    change = context.change(
+) -> change_log.Change:
+    """Make the log row of a package that moves on by one version."""
+    return context.change(
         type_,
         package_id=package.package_id,
         customer_id=customer_id,
@@ -138,4 +137,10 @@ async def log_package(
         data=data,
         person=person or {},
     )
-    await change_log.append(conn, change)
+
+
+async def log_package(
+    conn: Connection, type_: str, package: LockedPackage, context: Context, data: dict[str, Any]
+) -> None:
+    """Write the change of a package that has moved on by one version."""
+    await change_log.append(conn, package_change(type_, package, context, data))

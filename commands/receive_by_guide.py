@@ -101,7 +101,8 @@ received AS (
         version = p.version + 1
     FROM jsonb_to_recordset(%(announced)s) AS parcel (package_id uuid, site_id uuid, package_type text, condition text,
         position_id uuid, other_codes text[], carrier text, observations text)
-    WHERE p.package_id = parcel.package_id)
+    WHERE p.package_id = parcel.package_id),
+consented AS ({customers.ADD_CONSENTS})
 {change_log.APPEND}
 """
 
@@ -256,11 +257,9 @@ async def _store(conn: Connection, context: Context, plans: Sequence[Plan]) -> N
         "new": Jsonb([plan.row() | {"tracking_code": new_tracking_code()} for plan in new]),
         "announced": Jsonb([plan.row() for plan in plans if plan.announced]),
         "changes": change_log.rows(change for plan in plans for change in _changes(context, plan)),
-        "now": context.now,
     }
-    await conn.execute(STORE, stored)
-    consents = [(p.customer_id, p.package_id) for p in plans if p.command.data_consent and p.customer_id]
-    await customers.add_consents(conn, consents, "COUNTER", context)
+    given = [(plan.customer_id, plan.package_id) for plan in plans if plan.command.data_consent and plan.customer_id]
+    await conn.execute(STORE, stored | customers.consents(given, "COUNTER", context))
 
 
 async def _add_customers(conn: Connection, context: Context, plans: Sequence[Plan]) -> None:

@@ -1,5 +1,6 @@
 """Sign in: a name and a password for a token that holds for a shift."""
 
+import hmac
 import re
 import uuid
 from typing import Annotated
@@ -9,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from db.connections import TheConnections
 from db.pools import Pool
+from infra import keys, logs
 from infra.addresses import client_address
 from infra.auth import PUBLIC, SESSION_LENGTH, Session, allow, encode_session, verify_password
 from infra.clock import TheClock
@@ -17,6 +19,7 @@ from infra.http import problems
 from infra.routing import router
 
 routes = router("sign-in")
+audit = logs.get("audit")
 
 
 class SignIn(BaseModel):
@@ -52,6 +55,11 @@ async def find(pool: Pool, username: str) -> tuple[uuid.UUID, int, str] | None:
     return (row[0], row[1], row[2]) if row else None
 
 
+def _pseudonym(address: str, key: str) -> str:
+    """Name an address so that its tries can be told to be one's, and not whose."""
+    return hmac.digest(keys.newest(key).encode(), address.encode(), "sha256").hex()[:16]
+
+
 @routes.post("/auth/token", response_model=AccessToken, responses=problems(401, 413, 415, 429))
 @allow(PUBLIC)
 async def sign_in(
@@ -63,8 +71,12 @@ async def sign_in(
     rule = connections.settings.throttle_sign_in
     await connections.throttle.hit(rule, "sign-in", address, username, closed_without_redis=True)
     person = await find(connections.write_pool, username)
+    staff_id = str(person[0]) if person else None
+    client = _pseudonym(address, request.app.state.signing_key)
     if not await verify_password(form.password, person[2] if person else None) or person is None:
+        audit.warning("sign_in", outcome="refused", staff_id=staff_id, client=client)
         raise Unauthenticated("The name or the password is wrong")
+    audit.info("sign_in", outcome="accepted", staff_id=staff_id, client=client)
     session = Session(person[0], person[1])
     token = AccessToken(
         access_token=encode_session(session, request.app.state.signing_key, clock()),

@@ -20,11 +20,11 @@ from db import consistency
 from db.change_log import Change
 from db.connections import Connections, current_connections
 from db.pools import Connection
-from infra import metrics
+from infra import keys, metrics
 from infra.addresses import client_address
-from infra.auth import Identity, anyone
+from infra.auth import SESSION_ENDED, ApiKey, Caller, Identity, anyone
 from infra.clock import Clock, current_clock
-from infra.errors import Conflict, Malformed, PreconditionFailed, Problem, Unavailable
+from infra.errors import Conflict, Malformed, PreconditionFailed, Problem, Unauthenticated, Unavailable
 from infra.http import PROBLEM_TYPE
 
 OK, CREATED = HTTPStatus.OK, HTTPStatus.CREATED
@@ -79,11 +79,15 @@ DELETE FROM idempotency_keys WHERE (actor, method, path, key) IN (
     WHERE created_at <= %(forgotten)s ORDER BY created_at LIMIT %(chunk)s FOR UPDATE SKIP LOCKED)
 """
 
-# Sent as one: what a Consistency-Token names costs no way of its own.
+# Sent as one: what a Consistency-Token names, and whether the session still holds, cost no way of their own.
 BEGIN = """
 BEGIN;
-SELECT incarnation, pg_current_xact_id()::text::bigint FROM projection_checkpoint WHERE name = 'listing'
+SELECT incarnation, pg_current_xact_id()::text::bigint, {role} FROM projection_checkpoint WHERE name = 'listing'
 """
+BEGIN_FOR_ANYONE = BEGIN.format(role="NULL")
+ROLE = "(SELECT role FROM staff_sessions WHERE staff_id = '{staff_id}' AND session_generation = {generation:d})"
+ROLE_OF_API_KEY = "(SELECT role FROM api_key_holders WHERE digest = '\\x{digest}')"
+ROLE_OF_KEY = r"(SELECT role FROM api_key_holders WHERE digest = '\x{digest}')"
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,19 +226,23 @@ class Transaction:
                 answer = await self._apply_or_conflict(conn, work, token)
                 kept_answer = {"status": answer.status, "headers": Jsonb(answer.headers), "body": answer.body}
                 await conn.execute(KEEP, row | kept_answer)
-        self.connections.signal.send()
         return answer
 
     @contextlib.asynccontextmanager
     async def _begun(self) -> AsyncIterator[tuple[Connection, str]]:
-        """Begin the transaction, and give its token; leaving commits it, or undoes it where something was raised."""
+        """Begin the transaction, and give its token; leaving commits it and wakes the projector, or undoes it all."""
         async with self.connections.write_pool.connection() as conn:
-            begun = await conn.execute(BEGIN, prepare=False)
+            caller: Caller | None = self.request.state.caller
+            begun = await conn.execute(_begin(caller).encode(), prepare=False)
             begun.nextset()
             stamp = await begun.fetchone()
             if stamp is None:
                 raise Unavailable("The projections' checkpoint is missing")
-            yield conn, self.connections.tokens.sign(consistency.Token(stamp[0], xid=stamp[1]))
+            incarnation, xid, role = stamp
+            if caller is not None and role != caller.identity.role:
+                raise Unauthenticated(SESSION_ENDED)
+            yield conn, self.connections.tokens.sign(consistency.Token(incarnation, xid=xid))
+            await self.connections.signal.commit(conn)
 
     async def _admit(self) -> None:
         """Count the public's request once, however often its transaction is begun."""
@@ -264,17 +272,29 @@ class Transaction:
             text = json.dumps(parsed, sort_keys=True)
         except RecursionError:
             raise Malformed("The body is nested too deep") from None
-        secret: str = self.request.app.state.signing_key  # a body may hold a password
+        secrets = keys.each(self.request.app.state.signing_key)  # a body may hold a password
+        hashes = [hmac.digest(secret.encode(), text.encode(), "sha256") for secret in secrets]
         now = self.clock()
         return {
             "actor": str(self.actor.staff_id) if self.actor else "public",
             "method": self.request.method,
             "path": self.request.url.path,
             "key": key,
-            "request_hash": hmac.digest(secret.encode(), text.encode(), "sha256"),
+            "request_hash": hashes[0],
+            "request_hashes": hashes,
             "now": now,
             "forgotten": now - KEPT_FOR,
         }
+
+
+def _begin(caller: Caller | None) -> str:
+    """Begin, and look the caller up again: who let them in may remember a session that has just been ended."""
+    if caller is None:
+        return BEGIN_FOR_ANYONE
+    session = caller.verified.session
+    if isinstance(session, ApiKey):
+        return BEGIN.format(role=ROLE_OF_KEY.format(digest=session.digest.hex()))
+    return BEGIN.format(role=ROLE.format(staff_id=session.staff_id, generation=session.generation))
 
 
 async def _claim(conn: Connection, row: dict[str, Any]) -> Answer | None:
@@ -285,7 +305,7 @@ async def _claim(conn: Connection, row: dict[str, Any]) -> Answer | None:
     if kept is None:
         raise Unavailable("The Idempotency-Key was being forgotten")
     request_hash, status, headers, body = kept
-    if request_hash != row["request_hash"]:
+    if request_hash not in row["request_hashes"]:
         raise Conflict("This Idempotency-Key came with another body before")
     return Answer(status, headers | {"Idempotent-Replayed": "true"}, body)
 

@@ -60,7 +60,7 @@ async def open_connections(settings: Settings, clock: Clock) -> AsyncIterator[Co
     """Open everything; a server that is away now may come later."""
     write_pool = make_pool(settings.postgres_dsn, settings, "commands", PLANNED_ONCE)
     # A replica takes the reads where there is one; choosing among several by their lag is the pools' business later.
-    read_pool = make_pool(next(iter(settings.replica_urls), settings.postgres_dsn), settings, "queries")
+    read_pool = make_pool(next(iter(settings.replica_urls), settings.queries_dsn), settings, "queries")
     redis = make_redis(settings)
     signal, watcher = ChangeSignal(settings.postgres_dsn), CheckpointWatcher(settings.postgres_dsn)
     async with contextlib.AsyncExitStack() as stack:
@@ -100,7 +100,6 @@ def lifespan(settings: Settings) -> Lifespan:
         async with open_connections(settings, app.state.clock) as connections:
             app.state.connections = connections
             app.state.signing_key = settings.signing_key()
-            app.state.identify = connections.sessions.identify
             app.state.recognise = connections.sessions.recognise
             app.state.readiness = _readiness(connections)
             app.state.warnings = _warnings(connections, app.state.clock)

@@ -16,6 +16,7 @@ from itsdangerous import BadSignature, Signer
 from db.pools import Connection, connect
 from infra import logs
 from infra.errors import Malformed, Unavailable
+from infra.keys import oldest_first
 
 log = logs.get("consistency")
 
@@ -83,7 +84,7 @@ class TokenSigner:
     """Writes and reads tokens; a reader can't make one up, nor learn more from it than that it is one."""
 
     def __init__(self, key: str) -> None:
-        self._signer = Signer(key, salt="consistency-token")
+        self._signer = Signer(oldest_first(key), salt="consistency-token")
 
     def sign(self, token: Token) -> str:
         """Write a token for a header."""

@@ -20,6 +20,7 @@ import psutil
 import psycopg
 import redis
 
+from db.roles import make_roles
 from infra import logs
 from infra.children import NOBODY, bound_to_parent
 from infra.errors import ConfigurationError
@@ -154,6 +155,7 @@ class PostgresServer(_Server):
             found = conn.execute("SELECT FROM pg_database WHERE datname = 'paqueteria'").fetchone()
             if found is None:
                 conn.execute("CREATE DATABASE paqueteria")
+            make_roles(conn)
 
     def _command(self) -> Sequence[str]:
         settings = {"listen_addresses": "", "unix_socket_directories": str(self.socket_dir), **self.options}

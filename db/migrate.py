@@ -5,6 +5,7 @@ from pathlib import Path
 
 import psycopg
 
+from db.roles import give_rights, make_roles
 from infra.errors import ConfigurationError
 
 FOLDER = Path(__file__).parent / "migrations"
@@ -67,4 +68,7 @@ def migrate(dsn: str) -> list[str]:
                     "INSERT INTO schema_migrations (name, checksum) VALUES (%s, %s)", (name, checksum(known[name]))
                 )
         conn.execute(THIS_AND_NEXT_MONTH)
+        with conn.transaction():
+            make_roles(conn)
+            give_rights(conn)
         return steps

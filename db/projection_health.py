@@ -89,14 +89,7 @@ LEFT JOIN verifications AS v ON v.name = c.name
 WHERE c.name = 'listing'
 """
 
-FIND_OLD_TRANSACTIONS = """
-SELECT pid, application_name, extract(epoch FROM clock_timestamp() - xact_start)::float8, state, xact_start
-FROM pg_stat_activity
-WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
-  AND xact_start <= clock_timestamp() - make_interval(secs => %(old)s)
-  AND (backend_xid IS NOT NULL OR backend_xmin IS NOT NULL OR state LIKE 'idle in transaction%%')
-ORDER BY xact_start
-"""
+FIND_OLD_TRANSACTIONS = "SELECT pid, application_name, age, state, since FROM old_transactions(%(old)s)"
 
 
 @dataclass(frozen=True, slots=True)

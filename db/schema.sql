@@ -7,7 +7,8 @@ COMMENT ON EXTENSION pgstattuple IS 'show tuple-level statistics';
 CREATE EXTENSION IF NOT EXISTS unaccent WITH SCHEMA public;
 COMMENT ON EXTENSION unaccent IS 'text search dictionary that removes accents';
 CREATE FUNCTION public.add_change_log_month(month date) RETURNS boolean
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
     AS $$
 DECLARE
     name text := 'change_log_' || to_char(month, 'YYYY_MM');
@@ -52,6 +53,13 @@ CREATE FUNCTION public.base_fee(package_type text, base_fee_normal bigint, base_
              ELSE base_fee_normal
          END AS base_fee_normal;
 END;
+CREATE FUNCTION public.begin_change_log_life(life integer) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    EXECUTE format('ALTER TABLE change_log ALTER COLUMN life SET DEFAULT %s', life);
+END $$;
 CREATE FUNCTION public.code_key(code text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     BEGIN ATOMIC
@@ -68,6 +76,17 @@ CREATE FUNCTION public.instant(at timestamp with time zone) RETURNS text
     BEGIN ATOMIC
  SELECT to_char((at AT TIME ZONE 'UTC'::text), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'::text) AS to_char;
 END;
+CREATE FUNCTION public.old_transactions(seconds double precision) RETURNS TABLE(pid integer, application_name text, age double precision, state text, since timestamp with time zone)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+SELECT pid, application_name, extract(epoch FROM clock_timestamp() - xact_start)::float8, state, xact_start
+FROM pg_stat_activity
+WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+  AND xact_start <= clock_timestamp() - make_interval(secs => seconds)
+  AND (backend_xid IS NOT NULL OR backend_xmin IS NOT NULL OR state LIKE 'idle in transaction%')
+ORDER BY xact_start
+$$;
 CREATE FUNCTION public.storage_days(received_at timestamp with time zone, until timestamp with time zone) RETURNS integer
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     BEGIN ATOMIC
@@ -116,6 +135,38 @@ BEGIN
     RETURN NULL;
 END
 $$;
+CREATE TABLE public.api_keys (
+    key_id uuid DEFAULT uuidv7() NOT NULL,
+    staff_id uuid NOT NULL,
+    role text NOT NULL,
+    digest bytea NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    revoked_at timestamp with time zone,
+    CONSTRAINT api_keys_digest_check CHECK ((length(digest) = 32)),
+    CONSTRAINT api_keys_role_check CHECK ((role = ANY (ARRAY['ADMIN'::text, 'OPERATOR'::text, 'VIEWER'::text])))
+);
+CREATE TABLE public.staff (
+    staff_id uuid DEFAULT uuidv7() NOT NULL,
+    username text NOT NULL,
+    full_name text NOT NULL,
+    role text NOT NULL,
+    password_hash text NOT NULL,
+    active boolean DEFAULT true NOT NULL,
+    session_generation integer DEFAULT 1 NOT NULL,
+    version integer DEFAULT 1 NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT staff_role_check CHECK ((role = ANY (ARRAY['ADMIN'::text, 'OPERATOR'::text, 'VIEWER'::text]))),
+    CONSTRAINT staff_username_check CHECK ((username = lower(username)))
+);
+CREATE VIEW public.api_key_holders AS
+ SELECT k.digest,
+    s.staff_id,
+    s.username,
+    s.full_name,
+    GREATEST(k.role, s.role) AS role
+   FROM (public.api_keys k
+     JOIN public.staff s USING (staff_id))
+  WHERE ((k.revoked_at IS NULL) AND s.active);
 CREATE TABLE public.batch_changes (
     batch bigint NOT NULL,
     packages jsonb NOT NULL,
@@ -362,19 +413,6 @@ CREATE MATERIALIZED VIEW public.package_fees AS
      CROSS JOIN LATERAL public.package_fee(public.base_fee(p.package_type, t.base_fee_normal, t.base_fee_extra_sized), t.daily_storage, p.received_at, public.shop_now()) fee(storage_days, storage_fee, total, next_fee_at))
   WHERE (p.status = 'RECEIVED'::text)
   WITH NO DATA;
-CREATE TABLE public.staff (
-    staff_id uuid DEFAULT uuidv7() NOT NULL,
-    username text NOT NULL,
-    full_name text NOT NULL,
-    role text NOT NULL,
-    password_hash text NOT NULL,
-    active boolean DEFAULT true NOT NULL,
-    session_generation integer DEFAULT 1 NOT NULL,
-    version integer DEFAULT 1 NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT staff_role_check CHECK ((role = ANY (ARRAY['ADMIN'::text, 'OPERATOR'::text, 'VIEWER'::text]))),
-    CONSTRAINT staff_username_check CHECK ((username = lower(username)))
-);
 CREATE VIEW public.package_history AS
  SELECT g."position",
     g.package_id,
@@ -640,6 +678,10 @@ CREATE TABLE public.view_refreshes (
     took interval NOT NULL
 );
 ALTER TABLE ONLY public.change_log ATTACH PARTITION public.change_log_other DEFAULT;
+ALTER TABLE ONLY public.api_keys
+    ADD CONSTRAINT api_keys_digest_key UNIQUE (digest);
+ALTER TABLE ONLY public.api_keys
+    ADD CONSTRAINT api_keys_pkey PRIMARY KEY (key_id);
 ALTER TABLE ONLY public.batch_changes
     ADD CONSTRAINT batch_changes_pkey PRIMARY KEY (batch);
 ALTER TABLE ONLY public.change_log
@@ -764,6 +806,7 @@ ALTER INDEX public.change_log_customer ATTACH PARTITION public.change_log_other_
 ALTER INDEX public.change_log_package ATTACH PARTITION public.change_log_other_package_id_position_idx;
 ALTER INDEX public.change_log_pkey ATTACH PARTITION public.change_log_other_pkey;
 ALTER INDEX public.change_log_xid ATTACH PARTITION public.change_log_other_xid_idx;
+CREATE TRIGGER api_key_changed AFTER DELETE OR UPDATE OR TRUNCATE ON public.api_keys FOR EACH STATEMENT EXECUTE FUNCTION public.tell_of_staff();
 CREATE TRIGGER change_log_append_only BEFORE DELETE OR TRUNCATE ON public.change_log FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 CREATE TRIGGER change_log_append_only BEFORE TRUNCATE ON public.change_log_other FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 CREATE TRIGGER change_log_erasure BEFORE UPDATE ON public.change_log FOR EACH ROW EXECUTE FUNCTION public.allow_erasure_only();
@@ -771,6 +814,8 @@ CREATE TRIGGER change_log_rows_append_only BEFORE DELETE ON public.change_log FO
 CREATE TRIGGER charges_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.charges FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 CREATE TRIGGER payments_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON public.payments FOR EACH STATEMENT EXECUTE FUNCTION public.refuse_change();
 CREATE TRIGGER staff_changed AFTER DELETE OR UPDATE OR TRUNCATE ON public.staff FOR EACH STATEMENT EXECUTE FUNCTION public.tell_of_staff();
+ALTER TABLE ONLY public.api_keys
+    ADD CONSTRAINT api_keys_staff_id_fkey FOREIGN KEY (staff_id) REFERENCES public.staff(staff_id);
 ALTER TABLE ONLY public.charges
     ADD CONSTRAINT charges_package_id_fkey FOREIGN KEY (package_id) REFERENCES public.packages(package_id);
 ALTER TABLE ONLY public.charges

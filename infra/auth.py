@@ -1,19 +1,24 @@
 """Who may do what: roles, the access mark of a route, passwords, and the signed token of a session."""
 
+import contextlib
 import functools
+import hashlib
+import secrets
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
 import jwt
 from fastapi import Depends, Request
+from jwt.types import Options
 from pwdlib import PasswordHash
 from starlette.concurrency import run_in_threadpool
 
+from infra import keys
 from infra.errors import Forbidden, Unauthenticated
 
 SESSION_LENGTH = timedelta(hours=12)
@@ -21,6 +26,11 @@ SESSION_LENGTH = timedelta(hours=12)
 
 SESSION_COOKIE = "paqueteria_session"
 """Holds the same token that `Authorization: Bearer` does, for the pages."""
+
+API_KEY_PREFIX = "paq_"
+"""What a machine's key begins with: it can be told from a session's token, and found where it has leaked."""
+
+FOR_EVER = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 
 _passwords = PasswordHash.recommended()
 
@@ -60,10 +70,23 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True)
-class Verified:
-    """A token whose signature is ours: its session, and when that ends, in Unix time."""
+class ApiKey:
+    """What a machine shows instead of a session; the key itself is nowhere kept."""
 
-    session: Session
+    digest: bytes
+
+
+Credential = Session | ApiKey
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A token that may be ours: what it names, and when that ends, in Unix time.
+
+    A session's has our signature; whether a machine's key is one is for the database to tell.
+    """
+
+    session: Credential
     expires_at: float
 
 
@@ -78,13 +101,13 @@ class Caller:
 PUBLIC = None
 """The access mark of a route that needs no sign-in."""
 
-Identify = Callable[[Session], Awaitable[Identity | None]]
-"""Looks up who a session belongs to; None when it was ended meanwhile. The application sets two of them.
+Identify = Callable[[Credential], Awaitable[Identity | None]]
+"""Looks up who a session belongs to, as `app.state.recognise`; None when it was ended meanwhile.
 
-`app.state.identify` asks each time; `app.state.recognise` may remember, and is for reads alone.
+It may remember for the moment that news of a change takes: a command's transaction asks once more.
 """
 
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+SESSION_ENDED = "The session has ended: sign in again"
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
@@ -99,25 +122,42 @@ def allow(role: Role | None) -> Callable[[Endpoint], Endpoint]:
     return mark
 
 
+def new_api_key() -> str:
+    """Draw a machine's key: 256 bits, so that a plain digest of it can't be turned back."""
+    return API_KEY_PREFIX + secrets.token_urlsafe(32)
+
+
+def api_key_digest(key: str) -> bytes:
+    """Give what a key is known by."""
+    return hashlib.sha256(key.encode()).digest()
+
+
 def encode_session(session: Session, key: str, now: datetime) -> str:
-    """Sign a token that holds for SESSION_LENGTH."""
+    """Sign a token that holds for SESSION_LENGTH; of several keys, with the newest."""
     claims = {"sub": str(session.staff_id), "gen": session.generation, "iat": now, "exp": now + SESSION_LENGTH}
-    return jwt.encode(claims, key, algorithm="HS256")
+    return jwt.encode(claims, keys.newest(key), algorithm="HS256")
 
 
 @functools.lru_cache(maxsize=10_000)
 def verify(token: str, key: str) -> Verified:
     """Verify a token's signature, once; anything wrong raises Unauthenticated. Its age is the caller's to compare."""
+    if token.startswith(API_KEY_PREFIX):
+        return Verified(ApiKey(api_key_digest(token)), FOR_EVER)
     try:
-        claims = jwt.decode(
-            token,
-            key,
-            algorithms=["HS256"],
-            options={"require": ["sub", "gen", "exp"], "verify_exp": False, "verify_iat": False},
-        )
+        claims = _claims(token, keys.each(key))
         return Verified(Session(uuid.UUID(claims["sub"]), int(claims["gen"])), float(claims["exp"]))
     except (jwt.PyJWTError, ValueError, TypeError):
         raise Unauthenticated("The access token is not valid") from None
+
+
+def _claims(token: str, verifying: Sequence[str]) -> dict[str, Any]:
+    """Decode a token by whichever key has signed it; jwt.InvalidSignatureError if none has."""
+    options: Options = {"require": ["sub", "gen", "exp"], "verify_exp": False, "verify_iat": False}
+    *others, last = verifying
+    for key in others:
+        with contextlib.suppress(jwt.InvalidSignatureError):
+            return jwt.decode(token, key, algorithms=["HS256"], options=options)
+    return jwt.decode(token, last, algorithms=["HS256"], options=options)
 
 
 async def authenticate(request: Request) -> Caller | None:
@@ -136,11 +176,11 @@ async def _identify(request: Request, token: str) -> Caller:
     state = request.app.state
     verified = verify(token, state.signing_key)
     if verified.expires_at <= state.clock().timestamp():
-        raise Unauthenticated("The session has ended: sign in again")
-    identify: Identify = state.recognise if request.method in SAFE_METHODS else state.identify
-    identity = await identify(verified.session)
+        raise Unauthenticated(SESSION_ENDED)
+    recognise: Identify = state.recognise
+    identity = await recognise(verified.session)
     if identity is None:
-        raise Unauthenticated("The session has ended: sign in again")
+        raise Unauthenticated(SESSION_ENDED)
     return Caller(identity, verified)
 
 

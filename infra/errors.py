@@ -92,6 +92,17 @@ class TooLarge(Problem):
     title = "Too large"
 
 
+class TooSlow(Problem):
+    """The body didn't come in time."""
+
+    status = HTTPStatus.REQUEST_TIMEOUT
+    slug = "too-slow"
+    title = "Too slow"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, headers={"Connection": "close"})
+
+
 class UnsupportedMediaType(Problem):
     """The body is not of a kind that the endpoint reads."""
 

@@ -20,16 +20,18 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from infra import logs
-from infra.auth import PUBLIC, allow
+from infra.auth import PUBLIC, Caller, allow
 from infra.clock import system_clock
 from infra.documentation import document
 from infra.errors import Invalid, Malformed, NotFound, Problem, Unavailable
 from infra.exposition import expose
 from infra.fields import errors_by_field
+from infra.headers import secured
 from infra.request_figures import Counted
 from infra.routing import GuardedRoute
 
 log = logs.get("http")
+audit = logs.get("audit")
 
 PROBLEM_TYPE = "application/problem+json"
 
@@ -101,7 +103,8 @@ async def http_exception(request: Request, error: Exception) -> Response:
     return JSONResponse(body, status_code=error.status_code, headers=headers, media_type=PROBLEM_TYPE)
 
 
-async def _database_away(request: Request, error: Exception) -> Response:
+async def database_away(request: Request, error: Exception) -> Response:
+    """Answer for a database that can't be reached."""
     log.warning("database_unavailable", error=type(error).__name__, detail=str(error).splitlines()[:1])
     return respond(Unavailable("The database can't be reached right now"), request)
 
@@ -124,20 +127,47 @@ class Observed:
 
         async def send_observed(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
+                headers = secured(list(message.get("headers", [])))
+                message["headers"] = [*headers, (b"x-request-id", request_id.encode())]
             await counted.send_counted(message)
 
         try:
             await self.app(scope, counted.receive_counted, send_observed)
         except Exception:
-            log.exception("unhandled_exception", path=scope["path"])
+            log.exception("unhandled_exception", route=getattr(scope.get("route"), "path", "unknown"))
             if counted.status:
                 raise  # half an answer is out already: only breaking the connection tells the caller
             failure = Problem("The server failed; its log has the details under this request's X-Request-Id")
             await respond(failure, Request(scope))(scope, receive, send_observed)
         finally:
-            counted.observe(scope["method"], getattr(scope.get("route"), "path", "unknown"))
+            seconds = counted.observe(scope["method"], getattr(scope.get("route"), "path", "unknown"))
+            tell_of_request(scope, counted.status, seconds)
             structlog.contextvars.unbind_contextvars("request_id")
+
+
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
+AUDITED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS})
+
+
+def tell_of_request(scope: Scope, status: int, seconds: float) -> None:
+    """Log a command, a refusal of whoever asked, and a failure; what merely reads is counted alone.
+
+    Addresses, queries and bodies are about people, and aren't told: of the path the route, of the person the id.
+    """
+    is_refused = status in AUDITED
+    if scope["method"] in READING and not is_refused and status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return
+    caller: Caller | None = scope["state"].get("caller")
+    route = scope.get("route")
+    (audit if is_refused else log).info(
+        "refused" if is_refused else "request",
+        method=scope["method"],
+        route=getattr(route, "path", "unknown"),
+        command=getattr(route, "name", "unknown"),
+        status=int(status),
+        duration_ms=round(seconds * 1000, 2),
+        actor=str(caller.identity.staff_id) if caller else None,
+    )
 
 
 def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
@@ -155,19 +185,24 @@ def is_request_id(value: bytes) -> bool:
 Front = Callable[[Scope], tuple[Message, Message] | None]
 """Gives the whole answer to a request, or None where that takes the application itself."""
 
+Bypass = Callable[[Scope], ASGIApp | None]
+"""Gives what answers a request past the application's routing, or None where none does."""
+
 
 class Fronted(FastAPI):
-    """An application before which `app.state.front`, where it is set, answers what it can."""
+    """An application before which `app.state.front`, then `app.state.bypass`, answer what they can."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer from the front, or as FastAPI does."""
+        """Answer from the front, past the routing, or as FastAPI does."""
         front: Front | None = getattr(self.state, "front", None)
         answer = None if front is None else front(scope)
-        if answer is None:
-            await super().__call__(scope, receive, send)
+        if answer is not None:
+            for message in answer:
+                await send(message)
             return
-        for message in answer:
-            await send(message)
+        bypass: Bypass | None = getattr(self.state, "bypass", None)
+        direct = None if bypass is None else bypass(scope)
+        await (super().__call__ if direct is None else Observed(direct))(scope, receive, send)
 
 
 operations = APIRouter(tags=["operations"], route_class=GuardedRoute)
@@ -237,7 +272,7 @@ def create_app(title: str, description: str, routers: Iterable[APIRouter], lifes
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, http_exception)
     for away in AWAY:
-        app.add_exception_handler(away, _database_away)
+        app.add_exception_handler(away, database_away)
     _document_sign_in(app)
     document(app)
     return app

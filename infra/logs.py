@@ -2,16 +2,47 @@
 
 import logging
 import sys
+import traceback
+from collections.abc import Iterator, MutableMapping
 from typing import Any
 
 import structlog
+
+
+def without_values(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Tell of an exception by its kind and where it was raised: what it says may quote a row, or what somebody sent."""
+    exc_info = event.pop("exc_info", None)
+    error = exc_info[1] if isinstance(exc_info, tuple) else exc_info
+    if exc_info is True:
+        error = sys.exc_info()[1]
+    if isinstance(error, BaseException):
+        event["exception"] = [
+            {"kind": told(link), "at": [f"{at.filename}:{at.lineno} {at.name}" for at in traceback.extract_tb(tb)]}
+            for link, tb in _chain(error)
+        ]
+    return event
+
+
+def told(error: BaseException) -> str:
+    """Give an exception's kind, and of the database's the rule that was broken."""
+    constraint = getattr(getattr(error, "diag", None), "constraint_name", None)
+    kind = f"{type(error).__module__}.{type(error).__qualname__}"
+    return f"{kind} ({constraint})" if constraint else kind
+
+
+def _chain(error: BaseException | None) -> Iterator[tuple[BaseException, Any]]:
+    """Give an exception and what led to it."""
+    while error is not None:
+        yield error, error.__traceback__
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
 
 SHARED = (
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_logger_name,
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
-    structlog.processors.format_exc_info,
+    without_values,
 )
 
 

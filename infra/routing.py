@@ -1,5 +1,6 @@
 """The guard before every route: who asks, then what was sent, and only then the route itself."""
 
+import asyncio
 import json
 from collections.abc import Callable, Coroutine
 from typing import Any, Never
@@ -10,10 +11,16 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from infra.auth import Role, authorize
-from infra.errors import Forbidden, Invalid, Malformed, TooLarge, UnsupportedMediaType
+from infra.errors import Forbidden, Invalid, Malformed, TooLarge, TooSlow, Unavailable, UnsupportedMediaType
 
 LARGEST_BODY = 4 * 1024 * 1024
 """Bytes; a batch of 1,000 receptions with every field filled takes under 3 MB."""
+
+BODY_WITHIN = 30.0
+"""Seconds in which a body must have come."""
+
+ANSWERED_WITHIN = 60.0
+"""Seconds in which an answer must be there to be sent; what is sent as it is made may take longer."""
 
 INTEGER_DIGITS = 19
 """A number of more digits is over 2^63 - 1 whatever they are."""
@@ -38,16 +45,23 @@ class BoundedRequest(Request):
     """A request whose body is bounded in size and read as strict JSON."""
 
     async def body(self) -> bytes:
-        """Read the body; over LARGEST_BODY it raises TooLarge without reading on."""
+        """Read the body; over LARGEST_BODY it raises TooLarge without reading on, and TooSlow after BODY_WITHIN."""
         if not hasattr(self, "_bounded_body"):
-            chunks = bytearray()
-            async for chunk in self.stream():
-                chunks += chunk
-                if len(chunks) > LARGEST_BODY:
-                    raise TooLarge(f"A request's body may have {LARGEST_BODY} bytes")
-            self._bounded_body = bytes(chunks)
+            try:
+                async with asyncio.timeout(BODY_WITHIN):
+                    self._bounded_body = await self._read_all()
+            except TimeoutError:
+                raise TooSlow(f"A request's body must come within {BODY_WITHIN:.0f} s") from None
             self._body = self._bounded_body  # where Starlette's form parser looks for a body already read
         return self._bounded_body
+
+    async def _read_all(self) -> bytes:
+        chunks = bytearray()
+        async for chunk in self.stream():
+            chunks += chunk
+            if len(chunks) > LARGEST_BODY:
+                raise TooLarge(f"A request's body may have {LARGEST_BODY} bytes")
+        return bytes(chunks)
 
     async def read(self, media_type: str) -> None:
         """Read and parse the body ahead of FastAPI, which would turn every refusal on the way into a bare 400."""
@@ -96,7 +110,7 @@ class GuardedRoute(APIRoute):
             if self.body_field is not None:
                 self._refuse_other_media(bounded)
                 await bounded.read(self.media_type)
-            return await handle(bounded)
+            return await _in_time(handle(bounded))
 
         return guarded
 
@@ -117,6 +131,17 @@ class GuardedRoute(APIRoute):
         length = request.headers.get("Content-Length", "0")
         if length.isdecimal() and int(length) > LARGEST_BODY:
             raise TooLarge(f"A request's body may have {LARGEST_BODY} bytes")
+
+
+async def _in_time(answering: Coroutine[Any, Any, Response]) -> Response:
+    """Give the answer, or give it up: what it was doing is undone, and Unavailable says so."""
+    try:
+        async with asyncio.timeout(ANSWERED_WITHIN) as limit:
+            return await answering
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise Unavailable(f"No answer was found within {ANSWERED_WITHIN:.0f} s") from None
 
 
 def _names(field: Any) -> list[str]:  # noqa: ANN401

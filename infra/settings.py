@@ -20,6 +20,9 @@ LONGEST_SOCKET_FOLDER = 80
 """A Unix socket's whole path may have 107 bytes; the server's own file name takes the rest."""
 
 
+READ_ROLE, WRITE_ROLE, PROJECT_ROLE = "paqueteria_read", "paqueteria_write", "paqueteria_project"
+"""Roles of the database that the processes work as; db.roles says what each may do."""
+
 REDIS_SCHEMES = ("redis", "rediss", "redis+cluster", "unix")
 
 
@@ -29,6 +32,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="PAQUETERIA_", extra="ignore", frozen=True)
 
     database_url: str = Field(default="", repr=False)
+    commands_url: str = Field(default="", repr=False)
+    queries_url: str = Field(default="", repr=False)
+    projector_url: str = Field(default="", repr=False)
     replica_urls: Annotated[tuple[str, ...], NoDecode] = Field(default=(), repr=False)
     redis_url: str = Field(default="", repr=False)
     data_dir: Path = Path(".data")
@@ -37,6 +43,7 @@ class Settings(BaseSettings):
     metrics_port: int = Field(default=0, ge=0, le=65535)
     workers: int = Field(default=1, ge=1, le=64)
     secret_key: str = Field(default="", repr=False)
+    previous_secret_keys: Annotated[tuple[str, ...], NoDecode] = Field(default=(), repr=False)
     public_url: str = ""
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
     admin_password: str = Field(default="", repr=False)
@@ -60,12 +67,12 @@ class Settings(BaseSettings):
             faults = (_fault(e["loc"], e["msg"]) for e in error.errors())
             raise ConfigurationError("; ".join(faults)) from None
 
-    @field_validator("replica_urls", "trusted_proxies", mode="before")
+    @field_validator("replica_urls", "trusted_proxies", "previous_secret_keys", mode="before")
     @classmethod
     def _split_at_commas(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
-    @field_validator("database_url", "replica_urls")
+    @field_validator("database_url", "commands_url", "queries_url", "projector_url", "replica_urls")
     @classmethod
     def _postgresql(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
         """Refuse what no client understands, without repeating it: it may hold a password."""
@@ -116,7 +123,31 @@ class Settings(BaseSettings):
     @property
     def postgres_dsn(self) -> str:
         """The primary's address: the one given, or the embedded server's."""
-        return self.database_url or f"postgresql://paqueteria@/paqueteria?host={self.socket_dir}"
+        return self.database_url or self._embedded("paqueteria")
+
+    def for_commands(self) -> Self:
+        """What a process needs that takes commands: the primary by the role that may write, and reads by theirs."""
+        return self._for(self.commands_url, WRITE_ROLE)
+
+    def for_queries(self) -> Self:
+        """What a process needs that only reads, on the primary too."""
+        return self._for(self.queries_url, READ_ROLE)
+
+    def for_projector(self) -> Self:
+        """What the projector needs, which owns the read models."""
+        return self._for(self.projector_url, PROJECT_ROLE)
+
+    @property
+    def queries_dsn(self) -> str:
+        """Where queries are read where no replica takes them."""
+        return self.queries_url or self.database_url or self._embedded(READ_ROLE)
+
+    def _for(self, url: str, role: str) -> Self:
+        own = url or self.database_url or self._embedded(role)
+        return self.model_copy(update={"database_url": own, "queries_url": self.queries_dsn})
+
+    def _embedded(self, role: str) -> str:
+        return f"postgresql://{role}@/paqueteria?host={self.socket_dir}"
 
     @property
     def redis_dsn(self) -> str:
@@ -124,9 +155,11 @@ class Settings(BaseSettings):
         return self.redis_url or f"unix://{self.socket_dir}/valkey.sock?db=0"
 
     def signing_key(self) -> str:
-        """The key of every signature; on embedded servers it is made once and kept in DATA_DIR for its owner alone."""
-        if self.secret_key:
-            return self.secret_key
+        """The keys of every signature, as infra.keys has them."""
+        return "\n".join((self.secret_key or self._kept_key(), *self.previous_secret_keys))
+
+    def _kept_key(self) -> str:
+        """Give the key that embedded servers go with: made once, and kept in DATA_DIR for its owner alone."""
         path = self.data_dir / "secret_key"
         if not path.exists():
             self.data_dir.mkdir(parents=True, exist_ok=True)

@@ -7,8 +7,6 @@ standby that may have missed something, go on in the same cluster on another tim
 import secrets
 from datetime import datetime
 
-from psycopg import sql
-
 from db.pools import Connection
 from infra import logs
 
@@ -25,7 +23,7 @@ WHERE name = 'listing'
 """
 
 # What writers put into the log from now on. The lock that this takes waits for all who have written in the old life.
-NEXT_LIFE = "ALTER TABLE change_log ALTER COLUMN life SET DEFAULT {}"
+NEXT_LIFE = "SELECT begin_change_log_life(%(life)s)"
 
 FORGET_UNFINISHED = ("DELETE FROM unfinished_changes", "DELETE FROM parked_changes")
 
@@ -56,7 +54,7 @@ async def renew_if_restored(conn: Connection, now: datetime) -> bool:
         return False
     async with conn.transaction():
         await conn.execute("SET LOCAL lock_timeout = '5s'")
-        await conn.execute(sql.SQL(NEXT_LIFE).format(sql.Literal(life + 1)))
+        await conn.execute(NEXT_LIFE, {"life": life + 1})
         for statement in FORGET_UNFINISHED:
             await conn.execute(statement.encode())
         await conn.execute(RENEW, here | {"life": life + 1, "incarnation": secrets.token_hex(16), "now": now})

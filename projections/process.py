@@ -66,6 +66,7 @@ class Job:
 
 async def run(settings: Settings, clock: Clock = system_clock, jobs: Sequence[Job] = ()) -> None:
     """Stand by, lead, and stand by again after a failure, until cancelled."""
+    settings = settings.for_projector()
     metrics.PROJECTION_LEADER.set(0)
     watches = (projection_health.watch(settings.postgres_dsn, clock), process_figures.report("projector"))
     async with make_redis(settings) as redis, running(*watches):
@@ -195,4 +196,9 @@ def _report(event: JobExecutionEvent) -> None:
     """A run that failed or didn't happen is seen: in the log, and in the metric by job and outcome."""
     outcome = {EVENT_JOB_ERROR: "failed", EVENT_JOB_MISSED: "missed"}.get(event.code, "overlapping")
     metrics.JOBS.labels(event.job_id, outcome).inc()
-    log.error("job_not_done", job=event.job_id, outcome=outcome, error=repr(getattr(event, "exception", None)))
+    log.error(
+        "job_not_done",
+        job=event.job_id,
+        outcome=outcome,
+        error=logs.told(event.exception) if getattr(event, "exception", None) else None,
+    )

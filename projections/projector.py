@@ -12,7 +12,7 @@ checkpoint's snapshot, so that no Consistency-Token is told it is in.
 import asyncio
 import contextlib
 import time
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -68,13 +68,18 @@ UNFINISHED = """
 ARRAY(SELECT xid::text::bigint FROM unfinished_changes), ARRAY(SELECT xid::text::bigint FROM parked_changes)
 """
 
-# A day is left for clocks that are set back.
+# Prepared by each connection for itself, since it is sent along with what begins the transaction. A day is left for
+# clocks that are set back.
 READ_CHECKPOINT = f"""
+PREPARE read_checkpoint AS
 SELECT batch, snapshot::text, pg_current_snapshot()::text,
        greatest(unread_since - interval '1 day', '2000-01-01T00:00:00Z'),
        {UNFINISHED}
 FROM projection_checkpoint WHERE name = 'listing'
 """
+
+BEGIN = f"BEGIN ISOLATION LEVEL {{level}}; {HOLD_CHECKPOINT}; EXECUTE read_checkpoint"
+"""First the checkpoint, then the read models: in the order of a rebuild's swap, so that neither waits for the other."""
 
 READ_PARKED = "SELECT DISTINCT kind, key FROM parked_changes"
 
@@ -146,6 +151,17 @@ class Unfinished:
         return (self.in_parts | self.parked) - {0}
 
 
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """How far the read models were when a batch began, what it sees, and where what is unread begins."""
+
+    batch: int
+    stored: Snapshot
+    current: Snapshot
+    since: datetime
+    unfinished: Unfinished
+
+
 async def project_batch(conn: Connection, clock: Clock, *, largest: int = LARGEST_BATCH) -> Batch:
     """Take in the next batch in one transaction. Raises Fenced, or a database error; either changes nothing.
 
@@ -153,32 +169,46 @@ async def project_batch(conn: Connection, clock: Clock, *, largest: int = LARGES
     """
     try:
         try:
-            async with conn.transaction():
-                return await _project(conn, clock, largest)
+            async with _begun(conn) as checkpoint:
+                return await _project(conn, checkpoint, clock, largest)
         except psycopg.Error as error:
             if not parking.is_poison(error):
                 raise
             log.warning("batch_done_again", reason=parking.reason_of(error))
-        async with conn.transaction():
-            return await _project(conn, clock, largest, is_careful=True)
+        async with _begun(conn) as checkpoint:
+            return await _project(conn, checkpoint, clock, largest, is_careful=True)
     except psycopg.errors.SerializationFailure as error:
         raise Fenced from error
 
 
-async def _project(conn: Connection, clock: Clock, largest: int, *, is_careful: bool = False) -> Batch:
-    # First the checkpoint, then the read models: in the order of a rebuild's swap, so that neither waits for the other.
-    async with conn.pipeline():
-        await conn.execute(HOLD_CHECKPOINT)
-        read = await conn.execute(READ_CHECKPOINT)
-    row = await read.fetchone()
-    if row is None:
-        raise Fenced
-    old_batch, stored, current, since = row[0], Snapshot.parse(row[1]), Snapshot.parse(row[2]), row[3]
-    unfinished = Unfinished(*map(frozenset, row[4:]))
-    changes, end = await read_changes(conn, largest, Unread(since, unfinished.xids))
+@contextlib.asynccontextmanager
+async def _begun(conn: Connection) -> AsyncIterator[Checkpoint]:
+    """Begin a transaction and read the checkpoint, in one way there and back; leaving commits, or undoes it all."""
+    level = (conn.isolation_level or IsolationLevel.READ_COMMITTED).name.replace("_", " ")
+    try:
+        begun = await conn.execute(BEGIN.format(level=level).encode(), prepare=False)
+        begun.nextset()
+        begun.nextset()
+        row = await begun.fetchone()
+        if row is None:
+            raise Fenced
+        stored, current = map(Snapshot.parse, row[1:3])
+        yield Checkpoint(row[0], stored, current, row[3], Unfinished(*map(frozenset, row[4:])))
+    except BaseException:
+        with contextlib.suppress(psycopg.OperationalError):  # the connection is gone, and its transaction with it
+            await conn.rollback()
+        raise
+    await conn.commit()
+
+
+async def _project(
+    conn: Connection, checkpoint: Checkpoint, clock: Clock, largest: int, *, is_careful: bool = False
+) -> Batch:
+    old_batch, unfinished = checkpoint.batch, checkpoint.unfinished
+    changes, end = await read_changes(conn, largest, Unread(checkpoint.since, unfinished.xids))
     work, changes, end = _plan(changes, await read_packages(conn, changes), end, largest)
     is_new = bool(changes or unfinished.in_parts)
-    if not is_new and current.xmax - stored.xmax < QUIET_TRANSACTIONS:
+    if not is_new and checkpoint.current.xmax - checkpoint.stored.xmax < QUIET_TRANSACTIONS:
         return Batch(old_batch, 0, frozenset(), is_new=False, is_last=True)
     number, at, derived = old_batch + is_new, clock(), Derived()
     if is_new:
@@ -187,7 +217,7 @@ async def _project(conn: Connection, clock: Clock, largest: int, *, is_careful: 
             derived.scopes.add("reference")
         if unfinished.xids or work.large or is_careful:
             unfinished = await _read_unfinished(conn)
-    snapshot = stored.advanced(current, end, unfinished.xids)
+    snapshot = checkpoint.stored.advanced(checkpoint.current, end, unfinished.xids)
     unread_from = snapshot.first_hidden(besides=unfinished.xids)
     binds = {"snapshot": str(snapshot), "unread_from": str(unread_from), "batch": number, "old_batch": old_batch}
     binds |= {"is_whole": end is None, "at": at}
@@ -302,7 +332,7 @@ def _measure(batch: Batch, seconds: float, now: datetime) -> None:
 
 async def open_projector(dsn: str, name: str = "projector") -> Connection:
     """Open a connection for batches."""
-    return await open_snapshots(dsn, name, PLANS)
+    return await open_snapshots(dsn, name, PLANS, READ_CHECKPOINT)
 
 
 async def open_snapshots(dsn: str, name: str, *more: str) -> Connection:

@@ -48,6 +48,14 @@ CREATE = """
 CREATE TABLE {shadow} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS) WITH (autovacuum_enabled = off)
 """
 
+# Whose the table that serves is, and who may do what with it: the shadow's are the same.
+OWNER = "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = %(table)s::regclass"
+
+GRANTS = """
+SELECT pg_get_userbyid(g.grantee), g.privilege_type FROM pg_class AS c, aclexplode(c.relacl) AS g
+WHERE c.oid = %(table)s::regclass AND g.grantee NOT IN (0, c.relowner)
+"""
+
 OF_PART = sql.SQL("{key} >= %(first)s AND (%(end)s::uuid IS NULL OR {key} < %(end)s)")
 
 OF_KEYS = sql.SQL("{key} = ANY(%(keys)s)")
@@ -211,6 +219,17 @@ async def finish(conn: Connection, shadow: Shadow, primary: Collection[str]) -> 
         await conn.execute(add.format(table=sql.Identifier(f"{shadow.model.name}_shadow"), name=index_name))
     await conn.execute(shadow.say("ANALYZE {shadow}"))
     await conn.execute(shadow.say("ALTER TABLE {shadow} RESET (autovacuum_enabled)"))
+    await _give_rights(conn, shadow)
+
+
+async def _give_rights(conn: Connection, shadow: Shadow) -> None:
+    table = sql.Identifier(f"{shadow.model.name}_shadow")
+    for role, privilege in await (await conn.execute(GRANTS, {"table": shadow.model.name})).fetchall():
+        grant = sql.SQL("GRANT {} ON {} TO {}").format(sql.SQL(privilege), table, sql.Identifier(role))
+        await conn.execute(grant)
+    row = await (await conn.execute(OWNER, {"table": shadow.model.name})).fetchone()
+    if row is not None:
+        await conn.execute(sql.SQL("ALTER TABLE {} OWNER TO {}").format(table, sql.Identifier(row[0])))
 
 
 async def rename(conn: Connection, shadow: Shadow) -> None:

@@ -5,6 +5,7 @@ from fastapi import APIRouter, FastAPI
 from db import admin_api
 from db.connections import lifespan
 from infra.clock import Clock, system_clock
+from infra.http import Lifespan
 from infra.http import create_app as compose
 from infra.settings import Settings
 from infra.stopping import ending_streams
@@ -25,6 +26,7 @@ from queries import (
     track_package,
     updates,
 )
+from queries.direct import with_direct
 from queries.hot_pages import with_hot_pages
 
 ROUTERS: list[APIRouter] = [
@@ -45,15 +47,23 @@ ROUTERS: list[APIRouter] = [
     updates.updates,
 ]
 
+DIRECT = (list_packages.DIRECT, lookup_packages.DIRECT)
+"""Those that are asked most."""
+
 DESCRIPTION = """What is in the shop, exact right after a write.
 
 Send back the `Consistency-Token` of an answer, of a command or of a query, and the next answer includes at least that.
 `ETag` and `If-None-Match` save the bytes of what hasn't changed."""
 
 
+def opened(settings: Settings) -> Lifespan:
+    """Give the lifespan of an application that has these queries."""
+    return ending_streams(with_direct(with_hot_pages(lifespan(settings)), DIRECT))
+
+
 def create_app(settings: Settings | None = None, clock: Clock = system_clock) -> FastAPI:
     """Make the read API; without settings it reads the environment."""
-    opened = ending_streams(with_hot_pages(lifespan(settings or Settings.load())))
-    app = compose("Paquetería: queries", DESCRIPTION, [*ROUTERS, admin_api.admin], opened)
+    lives = opened((settings or Settings.load()).for_queries())
+    app = compose("Paquetería: queries", DESCRIPTION, [*ROUTERS, admin_api.admin], lives)
     app.state.clock = clock
     return app

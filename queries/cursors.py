@@ -10,6 +10,7 @@ from typing import Any
 from itsdangerous import BadData, URLSafeSerializer
 
 from infra.errors import Malformed
+from infra.keys import oldest_first
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +27,21 @@ def digest(filters: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
+def _serializer(key: str) -> URLSafeSerializer:
+    return URLSafeSerializer(oldest_first(key), salt="cursor")
+
+
 def write(cursor: Cursor, filters: Mapping[str, Any], key: str) -> str:
     """Sign a cursor for the page after this one."""
     at = cursor.at and cursor.at.isoformat()
-    text: str = URLSafeSerializer(key, salt="cursor").dumps([digest(filters), at, *cursor.key])
+    text: str = _serializer(key).dumps([digest(filters), at, *cursor.key])
     return text
 
 
 def read(text: str, filters: Mapping[str, Any], key: str) -> Cursor:
     """Read a cursor; one that isn't ours, or belongs to other filters, raises Malformed."""
     try:
-        of_filters, at, *last = URLSafeSerializer(key, salt="cursor").loads(text)
+        of_filters, at, *last = _serializer(key).loads(text)
     except (BadData, ValueError):
         raise Malformed("The cursor is not one of ours") from None
     if of_filters != digest(filters):

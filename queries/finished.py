@@ -9,6 +9,7 @@ from fastapi import Response
 
 from db.consistency import HEADER, Token, TokenSigner
 from db.page_cache import Page
+from infra.headers import SECURITY_HEADERS
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -102,6 +103,7 @@ class Finished:
             (b"x-cache", outcome.encode()),
             (HEADER.lower().encode(), self._token),
             (b"vary", b"Accept-Encoding"),
+            *SECURITY_HEADERS,
         ]
         return headers if age is None else [*headers, (b"age", str(age).encode())]
 

@@ -145,13 +145,14 @@ class HotPages:
         now = self._clock()
         if (
             len(headers) != len(scope["headers"])
-            or not self._is_let_in(headers, known.access, now)
+            or not self.is_let_in(headers, known.access, now)
             or not self._may_show(known, headers, now)
         ):
             return None
         return self._finish(known, headers)
 
-    def _is_let_in(self, headers: dict[bytes, bytes], access: Role | None, now: datetime) -> bool:
+    def is_let_in(self, headers: dict[bytes, bytes], access: Role | None, now: datetime) -> bool:
+        """Tell whether these headers are known to be somebody's who may see what needs this role."""
         if access is None and b"authorization" not in headers:
             return True
         caller = self._recognised.get(credentials_of(headers))
@@ -247,11 +248,12 @@ class HotPages:
             ready.known[raw] = self._known[raw] = Known(ready, route.access, until, hits)
             self._bytes += ready.size - before
             self._make_room()
-        caller: Caller | None = request.state.caller
-        if caller is not None and self._sessions.remembers(caller.verified.session):
-            self._recognise(request, caller)
 
-    def _recognise(self, request: Request, caller: Caller) -> None:
+    def recognise(self, request: Request) -> None:
+        """Know who asks the next time that they do."""
+        caller: Caller | None = request.state.caller
+        if caller is None or not self._sessions.remembers(caller.verified.session):
+            return
         if len(self._recognised) >= MOST_CALLERS:
             del self._recognised[next(iter(self._recognised))]
         until = datetime.fromtimestamp(caller.verified.expires_at, UTC)

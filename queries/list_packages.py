@@ -16,6 +16,7 @@ from infra.fields import OptionalLine
 from infra.routing import router
 from queries import cursors
 from queries.cursors import Cursor
+from queries.direct import direct
 from queries.listing_statement import COUNTED, Shape, Sort, statement
 from queries.pages import Query, Row, TheEdge, answers
 from queries.parameters import OptionalCursor, OptionalInstant, OptionalSite, OptionalWords, words_of
@@ -160,3 +161,11 @@ async def list_packages(page: Annotated[PackagePage, Parameters()], edge: TheEdg
     long it has been there, priced at the instant of the first page.
     """
     return await edge.answer(fetch(page, clock(), edge.signing_key, page.limit, page.cursor))
+
+
+DIRECT = direct(
+    packages,
+    "/api/v1/packages",
+    PackagePage,
+    lambda page, now, key: fetch(page, now, key, page.limit, page.cursor),
+)

@@ -108,6 +108,7 @@ class Edge:
         form = finished.form(is_gzipped=self.is_gzipped)
         age = int((query.now - finished.page.made_at).total_seconds()) if outcome == "STALE" else None
         head = finished.head(form, outcome, age)
+        self.hot_pages.recognise(self.request)
         if query.is_hot:
             self.hot_pages.remember(self.request, finished, query.until)
         if form.is_named_by(self.if_none_match):

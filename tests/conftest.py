@@ -15,7 +15,7 @@ from db.migrate import migrate
 from infra.settings import Settings
 from tests import promtool
 from tests.browser import IS_LEFT_OUT
-from tests.support import Clock
+from tests.support import Clock, moved
 
 TEMPLATE = "template_paqueteria"
 
@@ -88,15 +88,18 @@ def redis_url(valkey: ValkeyServer) -> str:
 
 @pytest.fixture
 def settings(database: str, redis_url: str, tmp_path: Path) -> Settings:
-    return Settings(
-        database_url=database,
-        redis_url=redis_url,
-        secret_key="a key for tests, and for nothing else",
-        data_dir=tmp_path,
-        throttle_announce="",
-        throttle_track="",
-        throttle_sign_in="",
-        pool_min=1,
+    return moved(
+        Settings(
+            database_url=database,
+            redis_url=redis_url,
+            secret_key="a key for tests, and for nothing else",
+            data_dir=tmp_path,
+            throttle_announce="",
+            throttle_track="",
+            throttle_sign_in="",
+            pool_min=1,
+        ),
+        database,
     )
 
 

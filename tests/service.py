@@ -11,6 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from infra.clock import Clock
+from infra.serving import PatientProtocol
 from infra.settings import Settings
 from projections import process
 
@@ -20,7 +21,9 @@ def serving(app: FastAPI) -> Iterator[str]:
     """Serve the application on a free port while the block lasts; gives its address."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=5)
+        config = uvicorn.Config(
+            app, http=PatientProtocol, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=5
+        )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

@@ -2,6 +2,10 @@
 
 from datetime import UTC, datetime, timedelta
 
+from psycopg.conninfo import make_conninfo
+
+from infra.settings import PROJECT_ROLE, READ_ROLE, WRITE_ROLE, Settings
+
 
 class Clock:
     """A clock that stands still until a test moves it."""
@@ -16,3 +20,18 @@ class Clock:
         """Move on by `timedelta(**span)`."""
         self.now += timedelta(**span)
         return self.now
+
+
+def urls_of(dsn: str) -> dict[str, str]:
+    """Give the settings by which every process reaches a database, each by its own role."""
+    return {
+        "database_url": dsn,
+        "commands_url": make_conninfo(dsn, user=WRITE_ROLE),
+        "queries_url": make_conninfo(dsn, user=READ_ROLE),
+        "projector_url": make_conninfo(dsn, user=PROJECT_ROLE),
+    }
+
+
+def moved(settings: Settings, dsn: str) -> Settings:
+    """Give the same settings for another database, or for another way to it."""
+    return settings.model_copy(update=urls_of(dsn))

@@ -34,6 +34,7 @@ from infra.clock import system_clock
 from infra.settings import Settings
 from tests.conftest import TEMPLATE
 from tests.service import projecting, serving
+from tests.support import moved
 
 pytestmark = pytest.mark.xdist_group("contract")
 
@@ -59,14 +60,17 @@ def service(
     """One service for all of this module: what is sent to it may do what it will."""
     with psycopg.connect(postgres.dsn("postgres"), autocommit=True) as conn:
         conn.execute(f"CREATE DATABASE contract TEMPLATE {TEMPLATE} STRATEGY file_copy".encode())
-        settings = Settings(
-            database_url=postgres.dsn("contract"),
-            redis_url=valkey.url.replace("db=0", "db=999"),
-            secret_key="a key for tests, and for nothing else",
-            data_dir=tmp_path_factory.mktemp("contract"),
-            throttle_announce="",
-            throttle_track="",
-            throttle_sign_in="",
+        settings = moved(
+            Settings(
+                database_url=postgres.dsn("contract"),
+                redis_url=valkey.url.replace("db=0", "db=999"),
+                secret_key="a key for tests, and for nothing else",
+                data_dir=tmp_path_factory.mktemp("contract"),
+                throttle_announce="",
+                throttle_track="",
+                throttle_sign_in="",
+            ),
+            postgres.dsn("contract"),
         )
         asyncio.run(_admin(settings))
         with projecting(settings, system_clock), serving(web.api.create_app(settings)) as address:

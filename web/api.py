@@ -6,13 +6,10 @@ from starlette.exceptions import HTTPException
 import commands.api
 import queries.api
 from db import admin_api
-from db.connections import lifespan
 from infra.clock import Clock, system_clock
 from infra.http import create_app as compose
 from infra.http import http_exception
 from infra.settings import Settings
-from infra.stopping import ending_streams
-from queries.hot_pages import with_hot_pages
 from web.pages import administration, announce, packages, parcel, sign_in, start, summary, tracking
 from web.pages.counter import page as counter
 from web.rendering import assets
@@ -37,9 +34,9 @@ PAGES: list[APIRouter] = [
 
 def create_app(settings: Settings | None = None, clock: Clock = system_clock) -> FastAPI:
     """Make one application of both APIs and the pages; without settings it reads the environment."""
-    opened = ending_streams(with_hot_pages(lifespan(settings or Settings.load())))
+    lives = queries.api.opened((settings or Settings.load()).for_commands())
     routers = [*commands.api.ROUTERS, *queries.api.ROUTERS, admin_api.admin, *PAGES]
-    app = compose("Paquetería", DESCRIPTION, routers, opened)
+    app = compose("Paquetería", DESCRIPTION, routers, lives)
     app.router.routes.append(assets().route)
     app.add_exception_handler(HTTPException, _no_such_thing)
     app.state.clock = clock

@@ -13,12 +13,13 @@ from commands.packages import DOCUMENTS
 from commands.positions import LOWEST_FREE
 from commands.receive_by_guide import FIND, STORE
 from commands.tracking_codes import new_tracking_code
-from commands.transaction import BEGIN
+from commands.transaction import BEGIN_FOR_ANYONE
 from db.pools import PLANNED_ONCE, Connection
 from infra.clock import system_clock
 
 CHANGES = ("PackageAnnounced", "PackageReceived")
 NOTHING = Jsonb([])
+NOBODY: dict[str, object] = {"consenting": [], "consented": [], "policy_version": None, "channel": None}
 
 
 async def body_of(receive: Receive) -> dict[str, Any]:
@@ -36,7 +37,7 @@ async def body_of(receive: Receive) -> dict[str, Any]:
 async def receive_parcel(conn: Connection, body: dict[str, Any]) -> bytes:
     """Receive a parcel that nobody announced, of a customer who is known."""
     now = system_clock()
-    await conn.execute(BEGIN, prepare=False)
+    await conn.execute(BEGIN_FOR_ANYONE, prepare=False)
     guide_keys, phones = [body["guide_number"].replace("-", "")], [body["customer_phone"]]
     asked = {"guide_keys": guide_keys, "sites": [MAIN_SITE], "phones": phones, "now": now}
     found = await (await conn.execute(FIND, asked, prepare=True)).fetchone() or ()
@@ -56,6 +57,7 @@ async def receive_parcel(conn: Connection, body: dict[str, Any]) -> bytes:
         "announced": NOTHING,
         "changes": Jsonb([log | {"type": type_, "data": {"after": after}} for type_ in CHANGES]),
         "now": now,
+        **NOBODY,
     }
     await conn.execute(STORE, stored, prepare=True)
     shown = {"package_ids": [package_id], "now": now}

@@ -341,6 +341,9 @@ def own_environment(settings: Settings) -> dict[str, str]:
     plain = {name: value for name, value in os.environ.items() if not name.startswith("PAQUETERIA_")}
     return plain | {
         "PAQUETERIA_DATABASE_URL": settings.database_url,
+        "PAQUETERIA_COMMANDS_URL": settings.commands_url,
+        "PAQUETERIA_QUERIES_URL": settings.queries_url,
+        "PAQUETERIA_PROJECTOR_URL": settings.projector_url,
         "PAQUETERIA_REDIS_URL": settings.redis_url,
         "PAQUETERIA_SECRET_KEY": settings.secret_key,
         "PAQUETERIA_DATA_DIR": str(settings.data_dir),

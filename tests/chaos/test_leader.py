@@ -12,7 +12,7 @@ from tests.chaos.equal_sides import assert_equal_sides, lag
 from tests.chaos.house import House, Standby, own_environment
 from tests.chaos.proxy import Proxy
 from tests.projections.conftest import Shop
-from tests.support import Clock
+from tests.support import Clock, moved
 from tests.test_manage import wait_until
 
 pytestmark = pytest.mark.chaos
@@ -75,7 +75,7 @@ def test_a_leader_whose_network_died_without_a_word(
         return lag(shop.conn) == 0
 
     with Proxy.before(settings.database_url) as proxy:
-        far = settings.model_copy(update={"database_url": proxy.dsn(shop.conn.info.dbname)})
+        far = moved(settings, proxy.dsn(shop.conn.info.dbname))
         cut_off = Standby(own_environment(far), tmp_path / "cut_off.log")
         with cut_off.kept():
             wait_until(lambda: cut_off.last_lead() != "")

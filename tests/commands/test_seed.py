@@ -17,7 +17,7 @@ from infra.settings import Settings
 from projections import process
 from projections.rebuild import rebuild
 from projections.verify import verify
-from tests.support import Clock
+from tests.support import Clock, moved
 
 pytestmark = pytest.mark.anyio
 
@@ -122,7 +122,7 @@ async def test_the_same_number_makes_the_same_sample(settings: Settings, clock: 
     """Whoever measures twice measures the same."""
     name = psycopg.conninfo.conninfo_to_dict(database)["dbname"]
     rows(settings, f"CREATE DATABASE {name}_twin TEMPLATE template_paqueteria")
-    twin = settings.model_copy(update={"database_url": database.replace(str(name), f"{name}_twin")})
+    twin = moved(settings, database.replace(str(name), f"{name}_twin"))
     await seed(settings, 500, clock=clock)
     await seed(twin, 500, clock=clock)
     assert rows(settings, CONTENT) == rows(twin, CONTENT)

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from commands.add_staff import add_staff_account
 from commands.api import create_app
 from db.pools import connect
-from infra.auth import Role
+from infra.auth import Identity, Role, Session
 from infra.errors import Conflict, Invalid
 from infra.settings import Settings
 from tests.commands.conftest import Counter, Headers, Serve, Sql
@@ -95,6 +95,28 @@ def test_what_ends_the_sessions(office: Counter, changes: Changes) -> None:
     assert rows[1]["data"]["before"] == {"role": "OPERATOR"}
     assert rows[2]["data"]["password_changed"] is True
     assert "clave" not in str(rows)
+
+
+@pytest.mark.parametrize("change", ["active = false", "role = 'VIEWER'", "session_generation = 2"])
+def test_a_command_looks_its_caller_up_again(
+    app: FastAPI, counter: Counter, sql: Sql, changes: Changes, change: str
+) -> None:
+    """Whoever let them in may not have heard yet of what happened to them a moment ago."""
+    counter.receive()
+    remembered, written = _identity_of(sql, "operator"), len(changes())
+
+    async def recognise(_session: Session) -> Identity:
+        return remembered
+
+    app.state.recognise = recognise
+    sql(f"UPDATE staff SET {change} WHERE username = 'operator'")
+    assert counter.post("/receptions", counter.parcel()).status_code == 401
+    assert len(changes()) == written
+
+
+def _identity_of(sql: Sql, username: str) -> Identity:
+    (row,) = sql("SELECT staff_id, username, full_name, role FROM staff WHERE username = %s", username)
+    return Identity(row["staff_id"], row["username"], row["full_name"], Role(row["role"]))
 
 
 def test_what_of_a_person_cannot_change(office: Counter, nobody: str) -> None:

@@ -1,6 +1,7 @@
 """What every command has: idempotency, preconditions, tokens, attempts, and all or nothing."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,14 +10,17 @@ import psycopg
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from psycopg.conninfo import conninfo_to_dict
 
+from commands.api import create_app
 from commands.transaction import IfMatch, forget_idempotency_keys
 from db.consistency import TokenSigner
 from db.pools import connect
 from infra.errors import Malformed, PreconditionFailed
 from infra.settings import Settings
+from tests.chaos.proxy import Proxy
 from tests.commands.conftest import Counter, Headers, Serve, Sql, WaitingForLocks
-from tests.support import Clock
+from tests.support import Clock, urls_of
 
 KEY = {"Idempotency-Key": "a key of ours"}
 SAME = ("ETag", "Location", "Consistency-Token", "Content-Type")
@@ -183,6 +187,28 @@ async def test_a_connection_lost_before_the_commit_is_503(
         assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
         assert sql("SELECT FROM packages") == []
         assert (await client.post("/api/v1/receptions", json=body, headers=operator)).status_code == 201
+
+
+def test_with_the_database_away_a_command_is_503_and_goes_on_afterwards(
+    settings: Settings, clock: Clock, operator: Headers, sql: Sql, database: str
+) -> None:
+    """For staff and for the public; what was refused is not there later."""
+    with Proxy.before(settings.postgres_dsn) as proxy:
+        away = settings.model_copy(update=urls_of(proxy.dsn(str(conninfo_to_dict(database)["dbname"]))))
+        with TestClient(create_app(away, clock), raise_server_exceptions=False) as client:
+            counter = Counter(client, operator)
+            counter.receive()
+            proxy.refuse()
+            for _ in range(2):
+                answer = counter.post("/receptions", counter.parcel())
+                assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
+                answer = client.post("/api/v1/packages", json=counter.announcement())
+                assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
+            proxy.accept_again()
+            deadline = time.monotonic() + 20
+            while counter.post("/receptions", counter.parcel()).status_code != 201:
+                assert time.monotonic() < deadline
+    assert sql("SELECT count(*) AS n FROM packages")[0]["n"] == 2
 
 
 @pytest.mark.anyio

@@ -89,7 +89,7 @@ def client(clock: Clock) -> Iterator[TestClient]:
             return {}
 
         app.state.clock, app.state.signing_key = clock, KEY
-        app.state.identify = app.state.recognise = identify
+        app.state.recognise = identify
         app.state.readiness = app.state.warnings = nothing
         yield
 

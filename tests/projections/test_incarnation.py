@@ -27,7 +27,7 @@ from projections.verify import verify
 from tests.projections.conftest import Shop
 from tests.projections.test_process import processes, until
 from tests.projections.test_projector import assert_equal_sides
-from tests.support import Clock
+from tests.support import Clock, moved
 
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("restore")]
 
@@ -120,7 +120,7 @@ async def test_a_dump_restored_into_another_cluster(
     token, unread = await live_before(database, shop, clock)
     copy_into(database, another)
     with contextlib.closing(Shop(another.dsn(), clock)) as restored:
-        await live_on(settings.model_copy(update={"database_url": another.dsn()}), restored, clock, token, unread)
+        await live_on(moved(settings, another.dsn()), restored, clock, token, unread)
 
 
 class ArchivedCluster:
@@ -181,7 +181,7 @@ async def test_a_point_in_time_restored_into_the_same_cluster(
     await asyncio.to_thread(archived.restore, "here")
     with contextlib.closing(Shop(dsn, clock)) as shop:
         assert shop.value(f"SELECT count(*) FROM packages WHERE package_id = '{lost}'") == 0
-        await live_on(settings.model_copy(update={"database_url": dsn}), shop, clock, token, unread)
+        await live_on(moved(settings, dsn), shop, clock, token, unread)
 
 
 async def test_without_renewal_an_old_token_would_be_believed(

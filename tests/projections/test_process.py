@@ -24,7 +24,7 @@ from projections.process import Job
 from projections.projector import open_projector, project_batch
 from projections.refresh import refresh_views
 from tests.projections.conftest import Shop
-from tests.support import Clock
+from tests.support import Clock, moved
 
 pytestmark = pytest.mark.anyio
 
@@ -296,7 +296,7 @@ async def test_without_taking_turns_refreshes_would_pile_up(
 
 async def test_a_database_that_is_away_at_first(settings: Settings, clock: Clock, shop: Shop) -> None:
     """The process waits for its database instead of ending."""
-    nowhere = settings.model_copy(update={"database_url": settings.database_url.replace("test_", "later_")})
+    nowhere = moved(settings, settings.database_url.replace("test_", "later_"))
     name = psycopg.conninfo.conninfo_to_dict(nowhere.database_url)["dbname"]
     async with processes(nowhere, clock):
         await asyncio.sleep(3 * process.STAND_BY)

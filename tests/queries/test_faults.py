@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 
 from db import page_cache
 from db.embedded import ValkeyServer
-from db.page_cache import EPOCH_KEY
+from db.page_cache import EPOCH_KEY, PageCache, Place
 from infra.auth import Role
 from infra.settings import Settings
 from queries.api import create_app
@@ -22,7 +22,7 @@ from queries.flights import Flights
 from queries.pages import Edge
 from tests.chaos.proxy import Proxy
 from tests.queries.support import Shop
-from tests.support import Clock
+from tests.support import Clock, urls_of
 
 AT_ONCE = 500
 
@@ -88,6 +88,26 @@ async def test_without_redis_they_make_one_query_in_a_process(
     away = settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"})
     assert len(await ask_at_once(shop, create_app(away, clock))) == 1
     assert len(computed) == 1
+
+
+def test_whoever_dies_while_computing_holds_nobody_up_for_long(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A claim that nobody releases runs out, within a second, and the next process computes the page."""
+    assert page_cache.FILL_LEASE < 1
+    shop.publish(shop.stored())
+    claimed: list[str | None] = []
+    claim = PageCache.claim
+
+    async def after_another(cache: PageCache, place: Place) -> str | None:
+        if not claimed:
+            claimed.append(await claim(cache, place))
+        claimed.append(name := await claim(cache, place))
+        return name
+
+    monkeypatch.setattr(PageCache, "claim", after_another)
+    answer = shop.get("/packages")
+    assert (answer.status_code, answer.headers["X-Cache"]) == (200, "MISS")
+    first, *vain, last = claimed
+    assert (first is not None, set(vain), last is not None) == (True, {None}, True)
 
 
 @pytest.mark.anyio
@@ -167,7 +187,7 @@ def database_away(shop: Shop, settings: Settings, clock: Clock) -> Iterator[tupl
     """The same shop through a line to PostgreSQL that can be cut."""
     with Proxy.before(settings.postgres_dsn) as proxy:
         dsn = proxy.dsn(shop.conn.info.dbname)
-        with through(settings, clock, database_url=dsn) as client:
+        with through(settings, clock, **urls_of(dsn)) as client:
             yield client, proxy
 
 

@@ -1,6 +1,7 @@
 """What a process answers from its memory is what the long way through FastAPI would answer, or it isn't answered."""
 
 import asyncio
+import contextlib
 import gzip
 import itertools
 import threading
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 from redis import Redis
+from starlette.datastructures import State
 
 from db.page_cache import EPOCH_LEASE, HEARTBEAT
 from infra.auth import SESSION_COOKIE, Role, Session, encode_session
@@ -95,16 +97,26 @@ def test_a_known_request_is_answered_from_memory(shop: Shop, pages: HotPages) ->
     assert asked == ["long way", "front", "front"]
 
 
+@contextlib.contextmanager
+def the_long_way(shop: Shop) -> Iterator[None]:
+    """Leave everything to FastAPI's routing."""
+    state: State = shop.client.app.state  # type: ignore[attr-defined]
+    front, bypass = state.front, state.bypass
+    state.front = state.bypass = None
+    yield
+    state.front, state.bypass = front, bypass
+
+
 def headers_of(answer: Any) -> list[tuple[str, str]]:  # noqa: ANN401
     return [(name, value) for name, value in answer.headers.multi_items() if name != "x-cache"]
 
 
 @pytest.mark.parametrize("role", [None, *Role])
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_a_hot_answer_is_the_slow_answer(shop: Shop, pages: HotPages, role: Role | None, encoding: str | None) -> None:
+@pytest.mark.usefixtures("pages")
+def test_a_hot_answer_is_the_slow_answer(shop: Shop, role: Role | None, encoding: str | None) -> None:
     """Byte by byte and header by header, for 200 and 304, for every role, order of filters, parameter and encoding."""
     shop.publish(*(shop.stored(hours=hours) for hours in range(1, 40)), shop.row(), scopes=["reference"])
-    front = pages.answer
     seen = set()
     paths = [*(f"/packages{query}" for query in QUERIES), *PAGES, "/staff", "/customers?q=ana", "/nowhere"]
     for path, tagged in itertools.product(paths, (False, True)):
@@ -118,13 +130,67 @@ def test_a_hot_answer_is_the_slow_answer(shop: Shop, pages: HotPages, role: Role
             sent["If-None-Match"] = tag
         for _ in range(2):
             hot = ask()
-        shop.client.app.state.front = None  # type: ignore[attr-defined]
-        slow = ask()
-        shop.client.app.state.front = front  # type: ignore[attr-defined]
+        with the_long_way(shop):
+            slow = ask()
         assert (hot.status_code, hot.content, headers_of(hot)) == (slow.status_code, slow.content, headers_of(slow))
         seen.add((hot.status_code, hot.headers.get("X-Cache")))
     assert {(200, "L1"), (304, "L1")} <= seen
     assert (401, None) in seen if role is None else (422, None) in seen
+
+
+ODD = [{}, {"If-None-Match": "*"}, {"Consistency-Token": "none of ours"}, {"Accept-Encoding": "gzip"}]
+
+
+@pytest.mark.parametrize("role", [None, *Role])
+@pytest.mark.usefixtures("pages")
+def test_a_direct_answer_is_the_slow_answer(shop: Shop, role: Role | None) -> None:
+    """Byte by byte, header by header, past both caches: what is known, unknown, repeated, invalid or refused."""
+    shop.publish(*(shop.stored(hours=hours) for hours in range(1, 40)), shop.row())
+    code = shop.get("/packages").json()["items"][0]["tracking_code"]
+    token = shop.get("/packages").headers["Consistency-Token"]
+    lookups = [f"?q={code}", f"?q={code.lower()}", "", "?q=", "?q=%00", f"?q={code}&q=x", f"?q={code}&w=1", "?q=%2B57"]
+    paths = [*(f"/packages{query}" for query in QUERIES), *(f"/lookup{query}" for query in lookups)]
+    paths += [
+        "/packages?limit=5&limit=6",
+        "/packages?status=RECEIVED&status=RECEIVED",
+        "/packages?q=a%00",
+        "/packages/",
+    ]
+    seen = set()
+    for path, odd in itertools.product(paths, [*ODD, {"Consistency-Token": token}]):
+        sent = {"X-Request-Id": "the-same", "Cache-Control": "no-store", **(shop.sign_in(role) if role else {}), **odd}
+        answers = []
+        for way in (contextlib.nullcontext(), the_long_way(shop)):
+            with way:
+                answers.append(shop.client.get(f"/api/v1{path}", headers=sent))
+        short, slow = ((a.status_code, a.content, sorted(a.headers.multi_items())) for a in answers)
+        assert short == slow
+        seen.add(short[0])
+    assert seen == ({401} if role is None else {200, 304, 400, 422})
+
+
+@pytest.mark.usefixtures("pages")
+def test_who_is_known_goes_past_the_routing(shop: Shop) -> None:
+    """From the second time they ask, whatever it is; who isn't, or asks for what isn't plain, doesn't."""
+    shop.publish(shop.stored())
+    bypass, found = shop.client.app.state.bypass, []  # type: ignore[attr-defined]
+
+    def noting(scope: Any) -> Any:  # noqa: ANN401
+        found.append(bypass(scope) is not None)
+        return bypass(scope)
+
+    shop.client.app.state.bypass = noting  # type: ignore[attr-defined]
+    for path in (
+        "/packages?limit=1",
+        "/packages?limit=2",
+        "/lookup?q=7K3M",
+        "/lookup?q=7K3M&q=x",
+        "/packages?x=1",
+        "/sites",
+    ):
+        shop.get(path, {"Cache-Control": "no-store"})
+    shop.client.get("/api/v1/packages?limit=3")
+    assert found == [False, True, True, False, False, False, False]
 
 
 @pytest.mark.usefixtures("pages")

@@ -20,6 +20,7 @@ from infra.settings import Settings
 from tests.browser import CHROMIUM, IS_LEFT_OUT
 from tests.conftest import TEMPLATE
 from tests.service import projecting, serving
+from tests.support import moved
 from tests.web.shop import PASSWORD, STAFF, Shop, run_apart
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -53,15 +54,18 @@ def shop(postgres: PostgresServer, valkey: ValkeyServer, tmp_path_factory: pytes
 @contextlib.contextmanager
 def open_shop(database_url: str, redis_url: str, data_dir: Path) -> Iterator[Shop]:
     """Serve a shop with one member of staff for each role, and shelves enough, while the block lasts."""
-    settings = Settings(
-        database_url=database_url,
-        redis_url=redis_url,
-        secret_key="a key for tests, and for nothing else",
-        data_dir=data_dir,
-        throttle_announce="",
-        throttle_track="",
-        throttle_sign_in="",
-        pool_timeout=1,
+    settings = moved(
+        Settings(
+            database_url=database_url,
+            redis_url=redis_url,
+            secret_key="a key for tests, and for nothing else",
+            data_dir=data_dir,
+            throttle_announce="",
+            throttle_track="",
+            throttle_sign_in="",
+            pool_timeout=1,
+        ),
+        database_url,
     )
     run_apart(_staff(settings))
     with (

@@ -1,0 +1,105 @@
+"""How HTTP is served: by uvicorn, with an end to what a slow client can hold on to.
+
+uvicorn waits for ever for headers that don't come and for a reader who doesn't read, and takes headers of any size. A
+proxy in front of it does no such thing, but a process must not need one to stay up.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from infra.corking import CorkedTransport
+
+HEADERS_WITHIN = 10.0
+"""Seconds from a connection, or a request's first byte, to the end of its headers."""
+
+MOST_HEADER_BYTES = 64 * 1024
+
+READ_WITHIN = 60.0
+"""Seconds in which a reader must take in something of an answer that is ready."""
+
+IDLE_FOR = 15
+"""Seconds that a connection is kept for its next request; longer than a proxy in front keeps it (see nginx.conf)."""
+
+DRAINED_WITHIN = 5
+"""Seconds from SIGTERM in which what has been asked is answered."""
+
+
+class PatientProtocol(HttpToolsProtocol):
+    """uvicorn's own, which ends a connection whose client keeps it waiting."""
+
+    _is_in_headers = False
+    _header_bytes = 0
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
+        """Expect a request, and send each answer in one go."""
+        super().connection_made(CorkedTransport(transport, self.loop))
+        self._expect(HEADERS_WITHIN, self.transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Expect nothing any more."""
+        self._is_met()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """Expect the headers' end."""
+        self._is_in_headers, self._header_bytes = True, 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Have them."""
+        self._is_in_headers = False
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        """Take in a part; a client has one deadline for all its headers, not one for each byte."""
+        super().data_received(data)
+        if not self._is_in_headers:
+            self._is_met()
+            return
+        self._header_bytes += len(data)
+        if self._header_bytes > MOST_HEADER_BYTES:
+            self.send_400_response("The headers are too large.")
+        elif self._timer is None:
+            self._expect(HEADERS_WITHIN, self.transport.close)
+
+    def pause_writing(self) -> None:
+        """Expect a reader who has fallen behind to go on."""
+        super().pause_writing()
+        self._expect(READ_WITHIN, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        super().resume_writing()
+        self._is_met()
+
+    def _expect(self, seconds: float, end: Callable[[], object]) -> None:
+        self._is_met()
+        self._timer = self.loop.call_later(seconds, end)
+
+    def _is_met(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def serve(application: str, folder: str, host: str, port: int, workers: int) -> None:
+    """Serve an application, given as `module:factory` in the folder, until SIGTERM; then drain and end."""
+    uvicorn.run(
+        application,
+        factory=True,
+        host=host,
+        port=port,
+        workers=workers,
+        app_dir=folder,
+        http=PatientProtocol,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # who asks is decided by infra.addresses, from TRUSTED_PROXIES alone
+        timeout_keep_alive=IDLE_FOR,
+        timeout_graceful_shutdown=DRAINED_WITHIN,
+    )
