@@ -1,5 +1,7 @@
 """What an ADMIN is told of the projections is what readiness and the gauges are told."""
 
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import psycopg
@@ -21,7 +23,7 @@ INSERT INTO staff (username, full_name, role, password_hash) VALUES ('admin', 'A
 """
 
 
-def admin_of(settings: Settings, clock: Clock) -> dict[str, str]:
+def admin_of(settings: Settings, clock: Callable[[], datetime]) -> dict[str, str]:
     with psycopg.connect(settings.postgres_dsn, autocommit=True) as conn:
         staff = conn.execute(ADD_ADMIN).fetchone()
     assert staff is not None
