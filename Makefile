@@ -19,7 +19,7 @@ test: lint node_modules/.installed
 
 # What `make test` does to the service for a minute, done for a quarter of an hour.
 chaos: $(VENV)/.installed node_modules/.installed
-	@$(BIN)/pytest tests/chaos tests/bench tests/web -m "chaos or long" --chaos long -s --durations=0 --durations-min=5 $(ARGS)
+	@$(BIN)/pytest tests/chaos tests/bench tests/web tests/deploy -m "chaos or long" --chaos long -s --durations=0 --durations-min=5 $(ARGS)
 
 # Figures of the whole service, into docs/performance/: an hour. ARGS="NAME …" measures those alone.
 bench: $(VENV)/.installed node_modules/.installed

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import secrets
 import shlex
+import sys
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from enum import StrEnum
@@ -14,6 +16,7 @@ import psycopg
 import redis
 import typer
 import uvloop
+from prometheus_client import start_http_server
 
 from commands.add_staff import add_staff_account
 from commands.api_keys import add_api_key, list_api_keys, revoke_api_key
@@ -23,7 +26,11 @@ from commands.transaction import Context, forget_idempotency_keys
 from db import embedded
 from db.budget import check_budget
 from db.connections import make_redis
+from db.maintenance import analyze_tables, report_indexes
 from db.migrate import migrate as migrate_database
+from db.monitoring.findings import Thresholds
+from db.monitoring.report import make_report, problems
+from db.monitoring.table import show, to_json
 from db.page_cache import EPOCH_KEY, discard_everything
 from db.pools import Connection, connect
 from infra import cli, keys, logs, serving
@@ -32,17 +39,21 @@ from infra.children import Child
 from infra.cli import console
 from infra.clock import system_clock
 from infra.errors import ConfigurationError, Problem
+from infra.exposition import is_shared, share
 from infra.settings import Settings
 from infra.supervisor import supervise
 from projections import parking, process
 from projections.rebuild import rebuild as rebuild_projections
 from projections.verify import verify as verify_projections
 
+DEFAULT = Thresholds()
 HERE = Path(__file__).parent
 APPLICATIONS = {"commands": "commands.api:create_app", "queries": "queries.api:create_app", "all": "web.api:create_app"}
 JOBS = (
     process.Job("lapse_announcements", 300, lapse_announcements),
     process.Job("forget_idempotency_keys", 600, forget_idempotency_keys),
+    process.Job("analyze", 3600, analyze_tables, rests=7 * 86400),
+    process.Job("index_report", 3600, report_indexes, rests=30 * 86400),
 )
 
 RETRIED_WITHIN = 10.0
@@ -75,6 +86,7 @@ def up(
         migrate_database(settings.postgres_dsn)
         check_budget(settings, settings.workers)
         asyncio.run(_first_admin(settings))
+        share(_figures(settings))  # the projector has no port of its own: the api tells its figures too
         projector = Child("projector", [str(HERE / "manage.py"), "project"])
         api = Child("api", [str(HERE / "manage.py"), "serve", "all", "--workers", str(settings.workers)])
         asyncio.run(supervise([projector, api], revive, _say_when_ready(settings, demo)))  # the api ends first
@@ -119,6 +131,8 @@ def serve(
         cli.refuse_taken_port(settings)
         check_budget(settings, count)
         logs.configure()
+        if count > 1 and not is_shared():
+            share(_figures(settings))
         serving.serve(APPLICATIONS[application], str(HERE), settings.host, settings.port, count)
 
 
@@ -136,6 +150,8 @@ def project(
             asyncio.run(_show_parked(settings, is_retried=retry))
             return
         logs.configure()
+        if settings.metrics_port:
+            start_http_server(settings.metrics_port, settings.host)
         uvloop.run(cli.until_signal(process.run(settings, jobs=JOBS)))  # most of a small batch is the loop
 
 
@@ -183,6 +199,35 @@ def bench(
     from bench.run import Sizes, run  # noqa: PLC0415 (needs what only development installs)
 
     asyncio.run(run(names or [], Sizes(packages, seconds, rounds), output, keep))
+
+
+@app.command()
+def monitor(  # noqa: PLR0913 (each is an option)
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a look, on a line of its own.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again and again, until Ctrl-C.")] = False,
+    every: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.1)] = 5.0,
+    slow_ms: Annotated[float, typer.Option(help="An endpoint may take as long.")] = DEFAULT.slow_ms,
+    hit_rate: Annotated[float, typer.Option(help="Of the pages, as many must come from a cache.")] = DEFAULT.hit_rate,
+    disk: Annotated[float, typer.Option(help="Percent of the disk that may be in use.")] = DEFAULT.disk_percent,
+    memory: Annotated[float, typer.Option(help="Percent of the memory that may be.")] = DEFAULT.memory_percent,
+    connections: Annotated[
+        float, typer.Option(help="Percent of PostgreSQL's connections that may be.")
+    ] = DEFAULT.connections_percent,
+) -> None:
+    """Measure the running service from outside; exit status 1 if something is beyond its threshold or out of reach."""
+    settings = Settings.load()  # of what runs: a monitor that started servers would measure itself
+    thresholds = Thresholds(slow_ms, hit_rate, disk, memory, connections)
+    while True:
+        report = asyncio.run(make_report(settings))
+        found = problems(report, thresholds)
+        if as_json:
+            print(to_json(report, found), flush=True)  # noqa: T201 (for machines, unwrapped)
+        else:
+            show(console, report, found)
+        if not watch:
+            sys.exit(bool(found))
+        time.sleep(every)
 
 
 @staff_app.command("add")
@@ -240,6 +285,11 @@ def clear() -> None:
     with _servers() as settings:
         asyncio.run(_discard_pages(settings))
     console.print("Every page is discarded.")
+
+
+def _figures(settings: Settings) -> Path:
+    """Where the processes of one service keep what they count; a port has one service."""
+    return settings.data_dir / "metrics" / str(settings.port)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """What an ADMIN sees of a running process: its page cache, its pools, and how far the projections are."""
 
+import asyncio
 import uuid
 from dataclasses import asdict
 from typing import Annotated
@@ -8,14 +9,17 @@ from fastapi import Query
 from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
 
-from db.connections import Connections, TheConnections
+from db import cache_health
+from db.cache_health import RedisState
+from db.connections import TheConnections
 from db.package_document import Status
-from db.page_cache import EPOCH_KEY, discard, discard_everything
-from db.pools import Pool
+from db.page_cache import discard, discard_everything
+from db.pool_figures import PoolState, read_pools
 from db.projection_health import MOST_COUNTED, measure, old_transactions
 from infra.auth import Role, allow
 from infra.clock import TheClock
 from infra.errors import Unavailable
+from infra.exposition import Samples, samples
 from infra.fields import Instant
 from infra.http import problems
 from infra.routing import router
@@ -23,16 +27,31 @@ from infra.routing import router
 admin = router("admin")
 
 
-class CacheState(BaseModel):
-    """The page cache as Redis has it; `believed` while a projector vouches for its pages."""
+class Level(BaseModel):
+    """How often pages were looked for in one level of the cache, and what came of it."""
 
-    available: bool
-    believed: bool
-    used_memory_bytes: int = Field(examples=[1048576])
-    keys: int
     hits: int
     misses: int
+    stale: int
+    bypassed: int = Field(description="Not asked: the request said `no-store`.")
+    untrusted: int = Field(description="Not asked: no projector vouched for it, or Redis was away.")
+
+
+class MemoryState(BaseModel):
+    """The level in the processes' own memory."""
+
+    pages: int
+    bytes: int
     evicted: int
+
+
+class CacheState(BaseModel):
+    """The page cache of the whole service, both levels; counts are since it was started."""
+
+    hit_rate: float | None = Field(description="Of the looks of either level; null before the first.", examples=[0.97])
+    levels: dict[str, Level] = Field(description="`L1` in the process, `L2` in Redis.")
+    memory: MemoryState
+    redis: RedisState | None = Field(description="Null while Redis can't be reached.")
 
 
 class Discarded(BaseModel):
@@ -41,21 +60,8 @@ class Discarded(BaseModel):
     scopes: list[str] = Field(examples=[["status:RECEIVED"]])
 
 
-class PoolState(BaseModel):
-    """A connection pool of the process that answers."""
-
-    name: str
-    min_size: int
-    max_size: int
-    size: int
-    available: int
-    waiting: int
-    requests: int
-    errors: int
-
-
 class Pools(BaseModel):
-    """The pools of the process that answers; others have their own."""
+    """The connection pools of the service, by name: those of all its workers."""
 
     items: list[PoolState]
 
@@ -105,22 +111,37 @@ class Projections(BaseModel):
 @admin.get("/admin/cache", responses=problems(401, 403))
 @allow(Role.ADMIN)
 async def show_cache(connections: TheConnections) -> CacheState:
-    """Tell how the page cache is."""
+    """Tell how the page cache is, and what it has done."""
     try:
-        info = await connections.redis.info()
-        keys = await connections.redis.dbsize()
-        believed = bool(await connections.redis.exists(EPOCH_KEY))
-    except (RedisError, OSError):
-        return CacheState(available=False, believed=False, used_memory_bytes=0, keys=0, hits=0, misses=0, evicted=0)
+        redis = await cache_health.measure(connections.redis)
+    except (RedisError, OSError, TimeoutError):
+        redis = None
+    read = await asyncio.to_thread(samples)
+    levels = {level: _level(read, level) for level in ("L1", "L2")}
     return CacheState(
-        available=True,
-        believed=believed,
-        used_memory_bytes=info.get("used_memory", 0),
-        keys=keys,
-        hits=info.get("keyspace_hits", 0),
-        misses=info.get("keyspace_misses", 0),
-        evicted=info.get("evicted_keys", 0),
+        hit_rate=cache_health.hit_rate(read),
+        levels=levels,
+        memory=MemoryState(
+            pages=_count(read, "paqueteria_page_cache_l1_pages"),
+            bytes=_count(read, "paqueteria_page_cache_l1_bytes"),
+            evicted=_count(read, "paqueteria_page_cache_l1_evictions_total"),
+        ),
+        redis=redis,
     )
+
+
+def _level(read: Samples, level: str) -> Level:
+    return Level(
+        hits=cache_health.looks(read, level, "hit"),
+        misses=cache_health.looks(read, level, "miss"),
+        stale=cache_health.looks(read, level, "stale"),
+        bypassed=cache_health.looks(read, level, "bypass"),
+        untrusted=cache_health.looks(read, level, "untrusted"),
+    )
+
+
+def _count(read: Samples, name: str) -> int:
+    return int(read.get((name, frozenset()), 0))
 
 
 @admin.delete("/admin/cache", responses=problems(401, 403))
@@ -146,27 +167,9 @@ async def discard_pages(
 
 @admin.get("/admin/pools", responses=problems(401, 403))
 @allow(Role.ADMIN)
-async def show_pools(connections: TheConnections) -> Pools:
-    """Tell how busy the connection pools of this process are."""
-    return Pools(items=[_state(pool) for pool in _distinct_pools(connections)])
-
-
-def _distinct_pools(connections: Connections) -> list[Pool]:
-    return list(dict.fromkeys([connections.write_pool, connections.read_pool]))
-
-
-def _state(pool: Pool) -> PoolState:
-    stats = pool.get_stats()
-    return PoolState(
-        name=pool.name,
-        min_size=pool.min_size,
-        max_size=pool.max_size,
-        size=stats.get("pool_size", 0),
-        available=stats.get("pool_available", 0),
-        waiting=stats.get("requests_waiting", 0),
-        requests=stats.get("requests_num", 0),
-        errors=stats.get("requests_errors", 0) + stats.get("connections_errors", 0),
-    )
+async def show_pools() -> Pools:
+    """Tell how busy the service's connection pools are."""
+    return Pools(items=read_pools(await asyncio.to_thread(samples)))
 
 
 @admin.get("/admin/projections", responses=problems(401, 403))

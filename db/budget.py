@@ -6,8 +6,8 @@ from infra.errors import ConfigurationError
 from infra.settings import Settings
 
 POOLS = 2
-LISTENERS = 3
-"""The change signal, the checkpoint's watcher, and the health watch."""
+LISTENERS = 4
+"""The change signal, the checkpoint's watcher, the health watch, and with standbys that of their lag."""
 
 PROJECTOR = 11
 """Connections of the projector, its standby and its jobs, and of one command line beside them."""

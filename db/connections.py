@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from db import cache_health, pool_figures, replica_health
 from db.change_log import ChangeSignal
 from db.consistency import CheckpointWatcher, TokenSigner
 from db.migrate import migrations
@@ -19,6 +20,7 @@ from db.pools import PLANNED_ONCE, Connection, Pool, make_pool
 from db.projection_health import measure, warnings, watch
 from db.staff_sessions import StaffSessions
 from db.throttle import Throttle
+from infra import process_figures
 from infra.clock import Clock
 from infra.errors import Unavailable
 from infra.http import Findings, Lifespan
@@ -68,7 +70,14 @@ async def open_connections(settings: Settings, clock: Clock) -> AsyncIterator[Co
         for pool in (write_pool, read_pool):
             await pool.open(wait=False)
             stack.push_async_callback(pool.close)
-        await stack.enter_async_context(running(signal.run(), watcher.run(), watch(settings.postgres_dsn, clock)))
+        reports = (
+            pool_figures.report((write_pool, read_pool)),
+            process_figures.report("api"),
+            cache_health.watch(redis),
+        )
+        lag = replica_health.watch(settings.postgres_dsn, settings.replica_urls)
+        watches = (signal.run(), watcher.run(), watch(settings.postgres_dsn, clock), lag)
+        await stack.enter_async_context(running(*watches, *reports))
         yield Connections(
             settings,
             write_pool,

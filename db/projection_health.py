@@ -1,12 +1,14 @@
 """How far the read models are from the log's true end, measured in the database and never by what a projector says."""
 
 import asyncio
+import itertools
 import math
 from dataclasses import dataclass
 from datetime import datetime
 
 import psycopg
 
+from db import shop_figures
 from db.leadership import IS_LED
 from db.pools import Connection, connect
 from infra import logs, metrics
@@ -17,6 +19,9 @@ log = logs.get("health")
 
 EVERY = 2.0
 """Seconds between two looks of a process."""
+
+SHOP_EVERY = 5
+"""Looks between two at what the shop itself does."""
 
 SILENCE = 10.0
 """Seconds without an answer after which the connection is taken for lost: it can be dead without a word."""
@@ -213,9 +218,11 @@ async def watch(dsn: str, clock: Clock) -> None:
         try:
             async with await connect(dsn, "health") as conn:
                 await conn.execute(SESSION)
-                while True:
+                for look in itertools.count():
                     async with asyncio.timeout(SILENCE):
                         health, old = await measure(conn, clock()), await old_transactions(conn)
+                        if look % SHOP_EVERY == 0:
+                            await shop_figures.show(conn, clock())
                     _show(health, old, clock())
                     named = _name(old, named)
                     await asyncio.sleep(EVERY)
@@ -231,12 +238,15 @@ def _show(health: Health, old: list[OldTransaction], now: datetime) -> None:
     metrics.PROJECTION_PARKED.set(health.parked)
     metrics.PROJECTION_LED.set(health.led)
     metrics.PROJECTION_NEEDS_REBUILD.set(health.needs_rebuild)
+    if health.verification:
+        metrics.VERIFY_DIFFERENCES.set(health.verification.differences)
+        metrics.VERIFIED_AT.set(health.verification.verified_at.timestamp())
     metrics.VIEW_AGE_SECONDS.clear()
     for name, view in health.views.items():
-        metrics.VIEW_AGE_SECONDS.labels(name).set(view.age_seconds)
+        metrics.VIEW_AGE_SECONDS.set(view.age_seconds, name)
     metrics.OLD_TRANSACTION_SECONDS.clear()
     for one in old:
-        metrics.OLD_TRANSACTION_SECONDS.labels(one.pid, one.application_name).set(one.seconds)
+        metrics.OLD_TRANSACTION_SECONDS.set(one.seconds, str(one.pid), one.application_name)
     metrics.HEALTH_MEASURED_AT.set(now.timestamp())
 
 
@@ -252,6 +262,9 @@ def _forget() -> None:
         gauge.set(math.nan)
     metrics.VIEW_AGE_SECONDS.clear()
     metrics.OLD_TRANSACTION_SECONDS.clear()
+    metrics.VERIFY_DIFFERENCES.clear()
+    metrics.VERIFIED_AT.clear()
+    shop_figures.forget()
 
 
 def _name(old: list[OldTransaction], named: set[tuple[int, datetime]]) -> set[tuple[int, datetime]]:

@@ -1,5 +1,9 @@
+CREATE EXTENSION IF NOT EXISTS pg_stat_statements WITH SCHEMA public;
+COMMENT ON EXTENSION pg_stat_statements IS 'track planning and execution statistics of all SQL statements executed';
 CREATE EXTENSION IF NOT EXISTS pg_trgm WITH SCHEMA public;
 COMMENT ON EXTENSION pg_trgm IS 'text similarity measurement and index searching based on trigrams';
+CREATE EXTENSION IF NOT EXISTS pgstattuple WITH SCHEMA public;
+COMMENT ON EXTENSION pgstattuple IS 'show tuple-level statistics';
 CREATE EXTENSION IF NOT EXISTS unaccent WITH SCHEMA public;
 COMMENT ON EXTENSION unaccent IS 'text search dictionary that removes accents';
 CREATE FUNCTION public.add_change_log_month(month date) RETURNS boolean
@@ -32,6 +36,13 @@ BEGIN
             OLD.request_id, OLD.at, OLD.logged_at)
     THEN RETURN NEW; END IF;
     RAISE EXCEPTION 'change_log is append-only' USING ERRCODE = 'integrity_constraint_violation';
+END $$;
+CREATE FUNCTION public.analyze_table(name text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    EXECUTE format('ANALYZE %I', name);
 END $$;
 CREATE FUNCTION public.base_fee(package_type text, base_fee_normal bigint, base_fee_extra_sized bigint) RETURNS bigint
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -596,6 +607,14 @@ CREATE TABLE public.projection_checkpoint (
     snapshot_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     CONSTRAINT projection_checkpoint_name_check CHECK ((name = 'listing'::text))
 );
+CREATE TABLE public.scheduled_runs (
+    job text NOT NULL,
+    ran_at timestamp with time zone NOT NULL,
+    took interval NOT NULL,
+    outcome text NOT NULL,
+    found jsonb,
+    CONSTRAINT scheduled_runs_outcome_check CHECK ((outcome = ANY (ARRAY['done'::text, 'failed'::text])))
+);
 CREATE TABLE public.schema_migrations (
     name text NOT NULL,
     checksum text NOT NULL,
@@ -723,6 +742,8 @@ ALTER TABLE ONLY public.positions
     ADD CONSTRAINT positions_pkey PRIMARY KEY (position_id);
 ALTER TABLE ONLY public.projection_checkpoint
     ADD CONSTRAINT projection_checkpoint_pkey PRIMARY KEY (name);
+ALTER TABLE ONLY public.scheduled_runs
+    ADD CONSTRAINT scheduled_runs_pkey PRIMARY KEY (job);
 ALTER TABLE ONLY public.schema_migrations
     ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (name);
 ALTER TABLE ONLY public.sites

@@ -1,7 +1,7 @@
 """What every application has: problem+json for all that goes wrong, request ids, health, metrics, documentation."""
 
+import asyncio
 import re
-import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -14,18 +14,20 @@ import structlog
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from infra import logs, metrics
+from infra import logs
 from infra.auth import PUBLIC, Caller, allow
 from infra.clock import system_clock
 from infra.documentation import document
 from infra.errors import Invalid, Malformed, NotFound, Problem, Unavailable
+from infra.exposition import expose
 from infra.fields import errors_by_field
 from infra.headers import secured
+from infra.request_figures import Counted
 from infra.routing import GuardedRoute
 
 log = logs.get("http")
@@ -121,30 +123,25 @@ class Observed:
         request_id = _request_id(scope["headers"])
         structlog.contextvars.bind_contextvars(request_id=request_id)
         scope.setdefault("state", {})["request_id"] = request_id
-        started = time.perf_counter()
-        status = 0
+        counted = Counted(receive, send)
 
         async def send_observed(message: Message) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
                 headers = secured(list(message.get("headers", [])))
                 message["headers"] = [*headers, (b"x-request-id", request_id.encode())]
-            await send(message)
+            await counted.send_counted(message)
 
         try:
-            await self.app(scope, receive, send_observed)
+            await self.app(scope, counted.receive_counted, send_observed)
         except Exception:
             log.exception("unhandled_exception", route=getattr(scope.get("route"), "path", "unknown"))
-            if status:
+            if counted.status:
                 raise  # half an answer is out already: only breaking the connection tells the caller
             failure = Problem("The server failed; its log has the details under this request's X-Request-Id")
             await respond(failure, Request(scope))(scope, receive, send_observed)
         finally:
-            route = getattr(scope.get("route"), "path", "unknown")
-            seconds = time.perf_counter() - started
-            metrics.REQUEST_SECONDS.labels(scope["method"], route, status).observe(seconds)
-            tell_of_request(scope, status, seconds)
+            seconds = counted.observe(scope["method"], getattr(scope.get("route"), "path", "unknown"))
+            tell_of_request(scope, counted.status, seconds)
             structlog.contextvars.unbind_contextvars("request_id")
 
 
@@ -251,8 +248,8 @@ def _status(missing: Mapping[str, str], warnings: Mapping[str, str]) -> str:
 )
 @allow(PUBLIC)
 async def prometheus() -> Response:
-    """Tell this process's figures to Prometheus."""
-    return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    """Tell this service's figures to Prometheus: those of all workers, whichever of them answers."""
+    return Response(await asyncio.to_thread(expose), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 def create_app(title: str, description: str, routers: Iterable[APIRouter], lifespan: Lifespan) -> FastAPI:

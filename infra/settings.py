@@ -40,6 +40,7 @@ class Settings(BaseSettings):
     data_dir: Path = Path(".data")
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
+    metrics_port: int = Field(default=0, ge=0, le=65535)
     workers: int = Field(default=1, ge=1, le=64)
     secret_key: str = Field(default="", repr=False)
     previous_secret_keys: Annotated[tuple[str, ...], NoDecode] = Field(default=(), repr=False)

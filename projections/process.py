@@ -1,6 +1,7 @@
 """The process that projects: of several, one leads, which alone projects, vouches for the cache, runs the schedule."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,12 +10,12 @@ import psycopg
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED, JobExecutionEvent
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from db import change_log, projection_health
+from db import change_log, projection_health, scheduled_runs
 from db.connections import make_redis
 from db.leadership import LEAD
 from db.page_cache import HEARTBEAT, EpochKeeper
 from db.pools import Connection, connect, cut_off
-from infra import logs, metrics
+from infra import logs, metrics, process_figures
 from infra.clock import Clock, system_clock
 from infra.errors import ConfigurationError
 from infra.settings import Settings
@@ -51,18 +52,24 @@ REBUILD_EVERY = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Work that is due every so many seconds, on a connection of its own, given the time."""
+    """Work that is due every so many seconds, on a connection of its own, given the time.
+
+    What it gives, a number or something of JSON, is noted. One that `rests` isn't run again for so many seconds, also
+    when another leads.
+    """
 
     name: str
     seconds: float
     run: Callable[[Connection, datetime], Awaitable[object]]
+    rests: float = 0.0
 
 
 async def run(settings: Settings, clock: Clock = system_clock, jobs: Sequence[Job] = ()) -> None:
     """Stand by, lead, and stand by again after a failure, until cancelled."""
     settings = settings.for_projector()
     metrics.PROJECTION_LEADER.set(0)
-    async with make_redis(settings) as redis, running(projection_health.watch(settings.postgres_dsn, clock)):
+    watches = (projection_health.watch(settings.postgres_dsn, clock), process_figures.report("projector"))
+    async with make_redis(settings) as redis, running(*watches):
         while True:
             try:
                 await _lead(settings, clock, EpochKeeper(redis), jobs)
@@ -165,11 +172,24 @@ async def _run_job(settings: Settings, clock: Clock, job: Job, at_work: set[asyn
     at_work.add(task)
     try:
         async with await connect(settings.postgres_dsn, f"job {job.name}") as conn:
-            await job.run(conn, clock())
+            if not job.rests or not await scheduled_runs.rests(conn, job.name, job.rests, clock()):
+                await _run_and_note(conn, job, clock())
     except asyncio.CancelledError:
         log.info("job_interrupted", job=job.name)  # the lead has ended, and its schedule with it: no fault of a job
     finally:
         at_work.discard(task)
+
+
+async def _run_and_note(conn: Connection, job: Job, now: datetime) -> None:
+    started = time.perf_counter()
+    try:
+        found = await job.run(conn, now)
+    except psycopg.Error as error:
+        if not conn.closed:
+            reason = type(error).__name__
+            await scheduled_runs.note(conn, job.name, now, time.perf_counter() - started, "failed", reason)
+        raise
+    await scheduled_runs.note(conn, job.name, now, time.perf_counter() - started, "done", found)
 
 
 def _report(event: JobExecutionEvent) -> None:

@@ -324,6 +324,7 @@ async def project_pending(
 
 def _measure(batch: Batch, seconds: float, now: datetime) -> None:
     metrics.PROJECTION_BATCH_SECONDS.observe(seconds)
+    metrics.PROJECTION_BATCH_CHANGES.observe(batch.changes)
     metrics.PROJECTED_CHANGES.inc(batch.changes)
     for made_at in batch.made_at:
         metrics.COMMIT_TO_VISIBLE_SECONDS.observe((now - made_at).total_seconds())

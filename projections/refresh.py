@@ -17,6 +17,13 @@ REFRESH = {
     "daily_summary": "REFRESH MATERIALIZED VIEW CONCURRENTLY daily_summary",
 }
 
+# No page shows these: each prices its rows itself. Whoever sums by the view is that much off.
+OUTDATED = """
+SELECT count(*) FROM package_listing AS l
+WHERE l.status = 'RECEIVED' AND NOT EXISTS (
+    SELECT FROM package_fees AS f WHERE f.package_id = l.package_id AND f.next_fee_at >= %(now)s)
+"""
+
 # Kept beside the views and not in them: there, every refresh would rewrite every row.
 RECORD = """
 INSERT INTO view_refreshes (view, refreshed_at, took) VALUES (%(view)s, %(now)s, clock_timestamp() - now())
@@ -27,6 +34,8 @@ RETURNING extract(epoch FROM took)::float8
 
 async def refresh_views(conn: Connection, now: datetime) -> None:
     """Refresh each view as of `now`, in a transaction each; skips one that another process is refreshing."""
+    outdated = await (await conn.execute(OUTDATED, {"now": now})).fetchone()
+    metrics.FEES_OUTDATED.set(outdated[0] if outdated else 0)
     for view in VIEWS:
         async with conn.transaction():
             turn = await (await conn.execute(TAKE_TURN)).fetchone()

@@ -17,7 +17,7 @@ from psycopg import sql
 
 from db.consistency import CHANNEL
 from db.pools import Connection
-from infra import logs, metrics
+from infra import logs
 from infra.clock import Clock, system_clock
 from infra.settings import Settings
 from projections.derivation import derive
@@ -315,8 +315,6 @@ def _report(found: list[Difference], report: Callable[[str], None]) -> None:
 async def _note(conn: Connection, differences: int, now: datetime, seconds: float) -> None:
     values = {"at": now, "took": timedelta(seconds=seconds), "differences": differences}
     await conn.execute(NOTE_OUTCOME, values)
-    metrics.VERIFY_DIFFERENCES.set(differences)
-    metrics.VERIFIED_AT.set(now.timestamp())
 
 
 async def _compare(

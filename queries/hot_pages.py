@@ -15,7 +15,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from fastapi import FastAPI, Request
@@ -88,6 +88,7 @@ class Hits:
 
     pages: int = 0
     unchanged: int = 0
+    sent: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -127,6 +128,7 @@ class HotPages:
         self._clock = clock
         self._pages: OrderedDict[str, Ready] = OrderedDict()
         self._bytes = 0
+        self._evicted = 0
         self._known: dict[RawRequest, Known] = {}
         self._recognised: dict[bytes, Recognised] = {}
         self._hits: dict[str, Hits] = {}
@@ -198,6 +200,7 @@ class HotPages:
             head = [*hot.head, (b"x-request-id", request_id)]
             return {"type": START, "status": 304, "headers": head}, {"type": BODY, "body": b""}
         known.hits.pages += 1
+        known.hits.sent += len(hot.form.body)
         head = [*hot.whole_head, (b"x-request-id", request_id)]
         return {"type": START, "status": 200, "headers": head}, {"type": BODY, "body": hot.form.body}
 
@@ -262,6 +265,7 @@ class HotPages:
         while self._bytes > MOST_BYTES and self._pages:
             _, gone = self._pages.popitem(last=False)
             self._bytes -= gone.size
+            self._evicted += 1
             for raw in gone.known:
                 del self._known[raw]
 
@@ -276,12 +280,18 @@ class HotPages:
                 log.info("hot_pages", pages=len(self._pages), requests=len(self._known), bytes=self._bytes)
 
     def flush(self) -> None:
-        """Add the hits to the metrics."""
+        """Add the hits to the metrics, and tell what the pages take."""
         for route, hits in self._hits.items():
-            pages, unchanged, hits.pages, hits.unchanged = hits.pages, hits.unchanged, 0, 0
-            metrics.CACHE_READS.labels("L1").inc(pages + unchanged)
-            metrics.HOT_ANSWERS.labels(route, 200).inc(pages)
-            metrics.HOT_ANSWERS.labels(route, 304).inc(unchanged)
+            counted = replace(hits)
+            hits.pages = hits.unchanged = hits.sent = 0
+            metrics.CACHE_READS.labels("L1", "hit").inc(counted.pages + counted.unchanged)
+            metrics.HOT_ANSWERS.labels(route, 200).inc(counted.pages)
+            metrics.HOT_ANSWERS.labels(route, 304).inc(counted.unchanged)
+            metrics.HOT_ANSWER_BYTES.labels(route).inc(counted.sent)
+        metrics.CACHE_EVICTIONS.inc(self._evicted)
+        self._evicted = 0
+        metrics.CACHE_PAGES.set(len(self._pages))
+        metrics.CACHE_BYTES.set(self._bytes)
 
 
 def with_hot_pages(lifespan: Lifespan) -> Lifespan:

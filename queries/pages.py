@@ -7,6 +7,7 @@ So its bytes, its Consistency-Token and the generation it is kept under can't di
 import asyncio
 import hashlib
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -31,6 +32,19 @@ PAUSE = 0.01
 
 LOOK_FOR_FILL = 0.01
 """Seconds between two looks for a page that another process is computing."""
+
+LOOKS = {
+    outcome: [metrics.CACHE_READS.labels(level, result) for level, result in results]
+    for outcome, results in {
+        "L1": [("L1", "hit")],
+        "L2": [("L1", "miss"), ("L2", "hit")],
+        "MISS": [("L1", "miss"), ("L2", "miss")],
+        "past": [("L1", "bypass"), ("L2", "bypass")],
+        "BYPASS": [("L1", "untrusted"), ("L2", "untrusted")],
+        "STALE": [("L1", "stale")],
+    }.items()
+}
+"""Which levels a page was looked for in, by where it came from, and what came of it; `past` is by no-store."""
 
 Row = tuple[Any, ...]
 Finish = Callable[[Row], str]
@@ -88,7 +102,9 @@ class Edge:
     async def answer(self, query: Query) -> Response:
         """Answer with the page, from a cache where that is as good as computed now."""
         finished, outcome = await self._finished(query)
-        metrics.CACHE_READS.labels(outcome).inc()
+        if query.scopes:
+            for looked in LOOKS["past" if self.no_store else outcome]:
+                looked.inc()
         form = finished.form(is_gzipped=self.is_gzipped)
         age = int((query.now - finished.page.made_at).total_seconds()) if outcome == "STALE" else None
         head = finished.head(form, outcome, age)
@@ -158,11 +174,13 @@ class Edge:
             return self._keep(query, digest, page, None, None), "BYPASS"
         try:
             announced = self.connections.watcher.current
+            started = time.perf_counter()
             page, generations = await self._compute(query)
             # A lagging replica's generations are older than what was announced: its page is shown, but not kept.
             if announced is None or page.checkpoint.batch < announced.batch:
                 return self._keep(query, digest, page, None, None), "MISS"
             await cache.keep(place, page, generations, query.now)
+            metrics.CACHE_FILL_SECONDS.observe(time.perf_counter() - started)
             return self._keep(query, digest, page, place, view), "MISS"
         finally:
             await cache.release(place, claim)

@@ -13,6 +13,7 @@ import pytest
 from db.embedded import PostgresServer, ValkeyServer
 from db.migrate import migrate
 from infra.settings import Settings
+from tests import promtool
 from tests.browser import IS_LEFT_OUT
 from tests.support import Clock, moved
 
@@ -106,4 +107,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if IS_LEFT_OUT:
         terminalreporter.write_line(
             "NO BROWSER: the pages were not tried. Install Chromium (apt-get install chromium).", red=True
+        )
+    if promtool.IS_LEFT_OUT:
+        terminalreporter.write_line(
+            "NO PROMETHEUS: alerts and dashboards were not tried. Install it (apt-get install prometheus).", red=True
         )

@@ -85,6 +85,17 @@ class Shop:
         except (urllib.error.URLError, ConnectionError):
             return False
 
+    def get(self, path: str) -> str:
+        """Ask on a connection of its own, so that either worker may answer."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=PATIENCE) as answer:
+            text: str = answer.read().decode()
+            return text
+
+    def figure(self, name: str) -> float | None:
+        """What `/metrics` says under this name."""
+        lines = (line.rpartition(" ") for line in self.get("/metrics").splitlines())
+        return next((float(value) for told, _, value in lines if told == f"paqueteria_{name}"), None)
+
     def stream(self) -> contextlib.closing[http.client.HTTPResponse]:
         """Sign in, and open the stream of updates, which has no end of its own."""
         api = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
@@ -146,6 +157,7 @@ def test_a_day_of_the_whole_service(shop: Shop) -> None:
             "ana may sign in as VIEWER with the"
         )
         assert "believed" in shop.run("cache", "stats").stdout
+        assert_is_monitored(shop)
         assert shop.run("cache", "clear").returncode == 0
         with shop.stream() as stream:
             assert stream.status == 200
@@ -161,6 +173,22 @@ def test_a_day_of_the_whole_service(shop: Shop) -> None:
         with psycopg.connect(shlex.split(variables["PAQUETERIA_DATABASE_URL"])[0]) as conn:
             assert conn.execute("SELECT sum(count)::int FROM package_counts").fetchone() == (50,)
     assert shop.processes() == []
+
+
+def assert_is_monitored(shop: Shop) -> None:
+    """The monitor measures all of it; beyond a threshold its status is 1, and it says what."""
+    looked = shop.run("monitor", "--json", "--slow-ms", "60000", "--disk", "100")
+    told = json.loads(looked.stdout)
+    assert (looked.returncode, told["problems"]) == (0, [])
+    assert [name for name, section in told.items() if "unknown" in section] == []
+    assert [row["endpoint"] for row in told["endpoints"] if row["status"] != 200] == []
+    assert {pool["name"] for pool in told["pools"]} == {"commands", "queries"}
+    assert told["projection"]["led"] is True
+    assert any(row["statement"].startswith("WITH upserted") for row in told["slow_statements"])
+    assert {"refresh_views", "analyze", "index_report"} <= {job["job"] for job in told["jobs"]}
+    slow = shop.run("monitor", "--slow-ms", "0")
+    assert slow.returncode == 1
+    assert "/api/v1/packages took" in slow.stdout
 
 
 def test_a_killed_service_leaves_nothing_and_starts_again(shop: Shop) -> None:
@@ -193,6 +221,29 @@ def test_what_dies_is_started_again(shop: Shop) -> None:
     assert shop.processes() == []
 
 
+def test_whichever_worker_is_asked_tells_of_all(shop: Shop) -> None:
+    """Sums over the workers and the projector; one that is killed takes away what it had open, and no count."""
+    shop.environment["PAQUETERIA_WORKERS"] = "2"
+    answers = 'http_request_duration_seconds_count{method="GET",route="/health/live",status="200"}'
+    with shop.up():
+        for _ in range(20):
+            shop.get("/health/live")
+        wait_until(lambda: all(shop.figure(answers) == 20 for _ in range(8)))
+        assert shop.figure('processes{role="api"}') == 2
+        assert shop.figure('processes{role="projector"}') == 1
+        assert (shop.figure("projection_leader"), shop.figure("projection_led")) == (1, 1)
+        api = shop.child("serve")
+        assert api is not None
+        workers = [child for child in api.children(recursive=True) if "spawn_main" in " ".join(child.cmdline())]
+        assert len(workers) == 2
+        workers[0].kill()
+        wait_until(lambda: not workers[0].is_running())
+        wait_until(lambda: shop.figure('processes{role="api"}') == 1)
+        wait_until(lambda: shop.figure('processes{role="api"}') == 2)
+        assert all(shop.figure(answers) == 20 for _ in range(8))
+        assert all(shop.figure('pool_max_connections{pool="commands"}') == 20 for _ in range(8))
+
+
 def test_a_signal_while_it_starts_is_a_stop_like_any_other(shop: Shop) -> None:
     """What was begun is undone, and nothing went wrong: the status is zero."""
     command = [sys.executable, "manage.py", "up"]
@@ -217,6 +268,10 @@ def test_commands_bring_their_own_servers(shop: Shop) -> None:
     dsn = shlex.split(dict(line.split("=", 1) for line in environment.splitlines())["PAQUETERIA_DATABASE_URL"])[0]
     assert dsn.startswith("postgresql://")
     assert shop.processes() == []
+    looked = shop.run("monitor", "--json")
+    assert looked.returncode == 1
+    assert "the service can't be asked" in looked.stdout
+    assert shop.processes() == [], "a monitor that started servers would measure itself"
     assert "no read model nothing" in one_line(shop.run("rebuild", "nothing"))
     with shop.up():
         assert "Made the first ADMIN: admin" in shop.log(), "a shop that was seeded first needs its ADMIN too"
@@ -244,7 +299,7 @@ def test_what_can_be_foreseen_is_one_line(shop: Shop, database: str) -> None:
     assert "newer version" in one_line(shop.run("up", PAQUETERIA_DATABASE_URL=database, **key))
 
 
-COMMANDS = "up|env|migrate|serve|project|rebuild|verify|seed|staff|staff add|cache|cache stats|cache clear"
+COMMANDS = "up|env|migrate|serve|project|rebuild|verify|seed|staff|staff add|cache|cache stats|cache clear|monitor"
 
 
 @pytest.mark.parametrize("command", COMMANDS.split("|"))

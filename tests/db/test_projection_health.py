@@ -326,8 +326,10 @@ async def test_the_gauges_follow_and_a_lost_connection_is_made_again(
     """Each process keeps them true by itself; what cut its connection is in the log."""
     logs.configure()
     await refresh_views(conn, clock())
+    shop.conn.execute("INSERT INTO verifications VALUES ('listing', %s, '1 s', 3)", (clock(),))
     async with running(watch(shop.conn.info.dsn, clock)):
         await until(lambda: gauge("view_age_seconds", view="package_fees") == 0)
+        assert (gauge("verify_differences"), gauge("verify_last_run_timestamp_seconds")) == (3, clock().timestamp())
         assert (gauge("projection_led"), gauge("projection_lag_changes")) == (0, 0)
         shop.conn.execute(LEAD)
         shop.announce()

@@ -19,7 +19,9 @@ from db.page_cache import EPOCH_KEY
 from db.pools import Connection, connect
 from infra.settings import Settings
 from projections import process, projector, refresh
+from projections.batch_changes import forget_batch_changes
 from projections.process import Job
+from projections.projector import open_projector, project_batch
 from projections.refresh import refresh_views
 from tests.projections.conftest import Shop
 from tests.support import Clock, moved
@@ -201,8 +203,8 @@ async def test_jobs_run_in_the_leader_alone(shop: Shop, settings: Settings, cloc
     assert ran == [clock()]
 
 
-async def test_a_job_that_fails_is_seen(settings: Settings, clock: Clock) -> None:
-    """A failed run is counted and logged, and the projector goes on."""
+async def test_a_job_that_fails_is_seen(shop: Shop, settings: Settings, clock: Clock) -> None:
+    """A failed run is counted, logged and noted, and the projector goes on."""
 
     async def fail(conn: Connection, _now: datetime) -> None:
         await conn.execute("SELECT 1 / 0")
@@ -218,6 +220,9 @@ async def test_a_job_that_fails_is_seen(settings: Settings, clock: Clock) -> Non
             return failures() == before + 1
 
         await until(is_counted)
+        assert shop.all("SELECT outcome, found FROM scheduled_runs WHERE job = 'fail'") == [
+            {"outcome": "failed", "found": "DivisionByZero"}
+        ]
     with pytest.raises(DivisionByZero):
         async with await connect(settings.postgres_dsn, "test") as conn:
             await fail(conn, clock())
@@ -325,3 +330,54 @@ async def test_an_end_is_an_end_while_the_database_goes_away(
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(task, 30)
     assert led == 1
+
+
+async def test_fees_that_the_view_has_not_are_counted(shop: Shop, settings: Settings, clock: Clock) -> None:
+    """Parcels that it lacks, and those whose next step has passed; at exactly that instant the old fee still holds."""
+
+    async def outdated(conn: Connection) -> float | None:
+        await refresh_views(conn, clock())
+        return REGISTRY.get_sample_value("paqueteria_fees_outdated_rows")
+
+    shop.receive(shop.announce())
+    async with (
+        await connect(settings.postgres_dsn, "test") as conn,
+        await open_projector(settings.postgres_dsn) as projector,
+    ):
+        await project_batch(projector, clock)
+        assert await outdated(conn) == 1, "the view was empty"
+        clock.advance(hours=24)
+        assert await outdated(conn) == 0
+        clock.advance(hours=24, microseconds=1)
+        assert await outdated(conn) == 1
+
+
+async def test_a_job_that_rests_is_not_run_again_by_another_leader(
+    shop: Shop, settings: Settings, clock: Clock
+) -> None:
+    """Its outcome is noted, whoever looks; once it has rested for so long it is run again."""
+    ran: list[datetime] = []
+
+    async def look(_conn: Connection, now: datetime) -> dict[str, int]:
+        ran.append(now)
+        return {"found": len(ran)}
+
+    async def lead(times: int) -> None:
+        async def is_noted() -> bool:
+            noted = shop.value("SELECT count(*) FROM scheduled_runs WHERE job IN ('look', 'after')")
+            return noted == 2 and len(ran) >= times
+
+        after = Job("after", 3600, forget_batch_changes)
+        async with processes(settings, clock, 1, Job("look", 3600, look, rests=3600), after):
+            await until(is_noted)
+        shop.conn.execute("DELETE FROM scheduled_runs WHERE job = 'after'")
+
+    await lead(1)
+    noted = shop.all("SELECT ran_at, outcome, found FROM scheduled_runs WHERE job = 'look'")
+    assert noted == [{"ran_at": clock(), "outcome": "done", "found": {"found": 1}}]
+    clock.advance(seconds=3599)
+    await lead(1)
+    assert len(ran) == 1
+    clock.advance(seconds=1)
+    await lead(2)
+    assert len(ran) == 2

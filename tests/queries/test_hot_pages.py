@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 from redis import Redis
 from starlette.datastructures import State
 
@@ -435,22 +436,47 @@ def test_memory_is_bounded(shop: Shop, pages: HotPages, monkeypatch: pytest.Monk
 
 
 def test_hits_are_counted(shop: Shop, pages: HotPages) -> None:
-    """Every one of them, in the metrics within a moment."""
+    """Every one of them and its bytes, in the metrics within a moment, and so is what the pages take."""
 
-    def counted(status: int) -> float:
-        line = f'paqueteria_http_hot_answers_total{{route="/api/v1/packages",status="{status}"}} '
-        found = [row for row in shop.client.get("/metrics").text.splitlines() if row.startswith(line)]
-        return float(found[0].removeprefix(line)) if found else 0.0
+    def counted() -> list[float]:
+        pages.flush()
+        lines = [line.rpartition(" ") for line in shop.client.get("/metrics").text.splitlines()]
+        told = {name.removeprefix("paqueteria_"): float(value) for name, _, value in lines if name[:1] != "#"}
+        route = 'route="/api/v1/packages"'
+        return [
+            told.get(name, 0.0)
+            for name in (
+                f'http_hot_answers_total{{{route},status="200"}}',
+                f'http_hot_answers_total{{{route},status="304"}}',
+                f"http_hot_answer_bytes_total{{{route}}}",
+                'page_cache_reads_total{level="L1",outcome="hit"}',
+                "page_cache_l1_pages",
+                "page_cache_l1_bytes",
+            )
+        ]
 
     shop.publish(shop.stored())
-    tag = shop.get("/packages").headers["ETag"]
-    pages.flush()
-    before = counted(200), counted(304)
+    first = shop.get("/packages", {"Accept-Encoding": "identity"})
+    before = counted()
     for _ in range(3):
-        shop.get("/packages")
-    shop.get("/packages", {"If-None-Match": tag})
+        shop.get("/packages", {"Accept-Encoding": "identity"})
+    shop.get("/packages", {"If-None-Match": first.headers["ETag"], "Accept-Encoding": "identity"})
+    after = counted()
+    assert [b - a for a, b in zip(before[:4], after[:4], strict=True)] == [3, 1, 3 * len(first.content), 4]
+    assert after[4:] == [1, sum(ready.size for ready in pages._pages.values())]  # noqa: SLF001
+
+
+def test_what_makes_room_is_counted(shop: Shop, pages: HotPages, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that was dropped for another one is an eviction; one that was made again isn't."""
+    before = REGISTRY.get_sample_value("paqueteria_page_cache_l1_evictions_total") or 0.0
+    shop.publish(shop.stored())
+    shop.get("/packages?limit=1")
+    shop.publish(shop.stored())
+    shop.get("/packages?limit=1")
+    monkeypatch.setattr(hot_pages, "MOST_BYTES", 0)
+    shop.get("/packages?limit=2")
     pages.flush()
-    assert (counted(200) - before[0], counted(304) - before[1]) == (3, 1)
+    assert REGISTRY.get_sample_value("paqueteria_page_cache_l1_evictions_total") == before + 2
 
 
 @pytest.mark.usefixtures("pages")
