@@ -20,6 +20,7 @@ LONGEST_SOCKET_FOLDER = 80
 """A Unix socket's whole path may have 107 bytes; the server's own file name takes the rest."""
 
 
+PHOTO_SCHEMES = ("s3", "file", "memory")
 REDIS_SCHEMES = ("redis", "rediss", "redis+cluster", "unix")
 
 
@@ -31,6 +32,7 @@ class Settings(BaseSettings):
     database_url: str = Field(default="", repr=False)
     replica_urls: Annotated[tuple[str, ...], NoDecode] = Field(default=(), repr=False)
     redis_url: str = Field(default="", repr=False)
+    photos_url: str = Field(default="", repr=False)
     data_dir: Path = Path(".data")
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
@@ -84,6 +86,14 @@ class Settings(BaseSettings):
             raise ValueError(message)
         return value
 
+    @field_validator("photos_url")
+    @classmethod
+    def _object_store(cls, value: str) -> str:
+        if value and urlsplit(value).scheme not in PHOTO_SCHEMES:
+            message = f"must begin with one of {', '.join(PHOTO_SCHEMES)}"
+            raise ValueError(message)
+        return value
+
     @field_validator("data_dir")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
@@ -121,6 +131,11 @@ class Settings(BaseSettings):
     def redis_dsn(self) -> str:
         """The address of Redis: the one given, or the embedded Valkey's."""
         return self.redis_url or f"unix://{self.socket_dir}/valkey.sock?db=0"
+
+    @property
+    def photos_location(self) -> str:
+        """Where photos are kept: the store that was given, or a folder in DATA_DIR."""
+        return self.photos_url or (self.data_dir / "photos").as_uri()
 
     def signing_key(self) -> str:
         """The key of every signature; on embedded servers it is made once and kept in DATA_DIR for its owner alone."""
