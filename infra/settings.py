@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from infra.errors import ConfigurationError
@@ -20,8 +20,7 @@ LONGEST_SOCKET_FOLDER = 80
 """A Unix socket's whole path may have 107 bytes; the server's own file name takes the rest."""
 
 
-PHOTO_SCHEMES = ("s3", "file", "memory")
-REDIS_SCHEMES = ("redis", "rediss", "redis+cluster", "unix")
+SCHEMES = {"redis_url": ("redis", "rediss", "redis+cluster", "unix"), "photos_url": ("s3", "file", "memory")}
 
 
 class Settings(BaseSettings):
@@ -78,19 +77,12 @@ class Settings(BaseSettings):
                 raise ValueError(message) from None
         return value
 
-    @field_validator("redis_url")
+    @field_validator("redis_url", "photos_url")
     @classmethod
-    def _redis(cls, value: str) -> str:
-        if value and urlsplit(value).scheme not in REDIS_SCHEMES:
-            message = f"must begin with one of {', '.join(REDIS_SCHEMES)}"
-            raise ValueError(message)
-        return value
-
-    @field_validator("photos_url")
-    @classmethod
-    def _object_store(cls, value: str) -> str:
-        if value and urlsplit(value).scheme not in PHOTO_SCHEMES:
-            message = f"must begin with one of {', '.join(PHOTO_SCHEMES)}"
+    def _known_scheme(cls, value: str, info: ValidationInfo) -> str:
+        schemes = SCHEMES[info.field_name or ""]
+        if value and urlsplit(value).scheme not in schemes:
+            message = f"must begin with one of {', '.join(schemes)}"
             raise ValueError(message)
         return value
 
