@@ -9,6 +9,7 @@ from infra.http import create_app as compose
 from infra.settings import Settings
 from infra.stopping import ending_streams
 from queries import (
+    arrivals,
     export_packages,
     get_customer,
     get_package,
@@ -43,6 +44,7 @@ ROUTERS: list[APIRouter] = [
     list_tariffs.tariffs,
     list_staff.staff,
     summary.summary,
+    arrivals.arrivals,
     track_package.track,
     updates.updates,
 ]

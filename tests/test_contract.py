@@ -188,6 +188,7 @@ def _queries(tour: Tour) -> None:
         "tariffs",
         "staff",
         "summary",
+        "arrivals",
         "admin/cache",
         "admin/pools",
         "admin/projections",
