@@ -70,7 +70,7 @@ class Shops:
 
     async def _template(self, count: int, report: Report) -> str:
         """Make the shop that clones are made of, once for each schema."""
-        name = f"shop_{count}_{max(migrations()).partition('_')[0]}"
+        name = f"shop_{count}_{len(migrations())}"
         draft = f"{name}_draft"
         with psycopg.connect(self.postgres.dsn("postgres")) as conn:
             if conn.execute("SELECT FROM pg_database WHERE datname = %s", (name,)).fetchone() is not None:

@@ -3,6 +3,7 @@
 from fastapi import APIRouter, FastAPI
 
 from commands import (
+    add_photo,
     add_positions,
     add_site,
     add_staff,
@@ -38,6 +39,7 @@ ROUTERS: list[APIRouter] = [
     revert_delivery.routes,
     correct_package.routes,
     cancel_package.routes,
+    add_photo.routes,
     change_customer.routes,
     add_site.routes,
     change_site.routes,

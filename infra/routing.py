@@ -3,10 +3,10 @@
 import asyncio
 import json
 from collections.abc import Callable, Coroutine
-from typing import Any, Never
+from typing import Any, Never, TypeVar
 
 from fastapi import APIRouter, Request, Response
-from fastapi.params import Form
+from fastapi.params import File, Form
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
@@ -22,8 +22,20 @@ BODY_WITHIN = 30.0
 ANSWERED_WITHIN = 60.0
 """Seconds in which an answer must be there to be sent; what is sent as it is made may take longer."""
 
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+
 INTEGER_DIGITS = 19
 """A number of more digits is over 2^63 - 1 whatever they are."""
+
+
+def takes_up_to(size: int) -> Callable[[Endpoint], Endpoint]:
+    """Mark an endpoint whose bodies may have another size than LARGEST_BODY, in bytes."""
+
+    def mark(endpoint: Endpoint) -> Endpoint:
+        endpoint.__dict__["largest_body"] = size
+        return endpoint
+
+    return mark
 
 
 def _integer(digits: str) -> int:
@@ -44,8 +56,10 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 class BoundedRequest(Request):
     """A request whose body is bounded in size and read as strict JSON."""
 
+    largest: int = LARGEST_BODY
+
     async def body(self) -> bytes:
-        """Read the body; over LARGEST_BODY it raises TooLarge without reading on, and TooSlow after BODY_WITHIN."""
+        """Read the body; over its bound it raises TooLarge without reading on, and TooSlow after BODY_WITHIN."""
         if not hasattr(self, "_bounded_body"):
             try:
                 async with asyncio.timeout(BODY_WITHIN):
@@ -59,9 +73,13 @@ class BoundedRequest(Request):
         chunks = bytearray()
         async for chunk in self.stream():
             chunks += chunk
-            if len(chunks) > LARGEST_BODY:
-                raise TooLarge(f"A request's body may have {LARGEST_BODY} bytes")
+            self.refuse_size(len(chunks))
         return bytes(chunks)
+
+    def refuse_size(self, size: int) -> None:
+        """Raise TooLarge for a body of so many bytes, if it is."""
+        if size > self.largest:
+            raise TooLarge(f"A request's body may have {self.largest} bytes")
 
     async def read(self, media_type: str) -> None:
         """Read and parse the body ahead of FastAPI, which would turn every refusal on the way into a bare 400."""
@@ -94,8 +112,8 @@ class GuardedRoute(APIRoute):
             options["openapi_extra"] = security | (options.get("openapi_extra") or {})
         super().__init__(path, endpoint, **options)
         self.parameters = {name for field in self.dependant.query_params for name in _names(field)}
-        is_form = self.body_field is not None and isinstance(self.body_field.field_info, Form)
-        self.media_type = "application/x-www-form-urlencoded" if is_form else "application/json"
+        self.media_type = _media_type(None if self.body_field is None else self.body_field.field_info)
+        self.largest_body: int = endpoint.__dict__.get("largest_body", LARGEST_BODY)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Wrap FastAPI's handler, which reads the body before it asks who sent it."""
@@ -107,6 +125,7 @@ class GuardedRoute(APIRoute):
             request.state.caller = await authorize(request, self.access)
             self._refuse_unknown_parameters(request)
             bounded = BoundedRequest(request.scope, request.receive)
+            bounded.largest = self.largest_body
             if self.body_field is not None:
                 self._refuse_other_media(bounded)
                 await bounded.read(self.media_type)
@@ -119,7 +138,7 @@ class GuardedRoute(APIRoute):
         if unknown:
             raise Invalid({name: ["there is no such parameter"] for name in unknown})
 
-    def _refuse_other_media(self, request: Request) -> None:
+    def _refuse_other_media(self, request: BoundedRequest) -> None:
         if "Content-Type" not in request.headers and request.headers.get("Content-Length", "0") == "0":
             return
         media, _, options = request.headers.get("Content-Type", "").partition(";")
@@ -129,8 +148,15 @@ class GuardedRoute(APIRoute):
         if charset not in ("", "utf-8", "utf8"):
             raise UnsupportedMediaType("The body must be in UTF-8")
         length = request.headers.get("Content-Length", "0")
-        if length.isdecimal() and int(length) > LARGEST_BODY:
-            raise TooLarge(f"A request's body may have {LARGEST_BODY} bytes")
+        if length.isdecimal():
+            request.refuse_size(int(length))
+
+
+def _media_type(body: Any) -> str:  # noqa: ANN401
+    """Tell what kind of body a field of this kind is read from; a file's is a form's too."""
+    if isinstance(body, File):
+        return "multipart/form-data"
+    return "application/x-www-form-urlencoded" if isinstance(body, Form) else "application/json"
 
 
 async def _in_time(answering: Coroutine[Any, Any, Response]) -> Response:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from infra.errors import ConfigurationError
@@ -23,7 +23,7 @@ LONGEST_SOCKET_FOLDER = 80
 READ_ROLE, WRITE_ROLE, PROJECT_ROLE = "paqueteria_read", "paqueteria_write", "paqueteria_project"
 """Roles of the database that the processes work as; db.roles says what each may do."""
 
-REDIS_SCHEMES = ("redis", "rediss", "redis+cluster", "unix")
+SCHEMES = {"redis_url": ("redis", "rediss", "redis+cluster", "unix"), "photos_url": ("s3", "file", "memory")}
 
 
 class Settings(BaseSettings):
@@ -37,6 +37,7 @@ class Settings(BaseSettings):
     projector_url: str = Field(default="", repr=False)
     replica_urls: Annotated[tuple[str, ...], NoDecode] = Field(default=(), repr=False)
     redis_url: str = Field(default="", repr=False)
+    photos_url: str = Field(default="", repr=False)
     data_dir: Path = Path(".data")
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
@@ -84,11 +85,12 @@ class Settings(BaseSettings):
                 raise ValueError(message) from None
         return value
 
-    @field_validator("redis_url")
+    @field_validator("redis_url", "photos_url")
     @classmethod
-    def _redis(cls, value: str) -> str:
-        if value and urlsplit(value).scheme not in REDIS_SCHEMES:
-            message = f"must begin with one of {', '.join(REDIS_SCHEMES)}"
+    def _known_scheme(cls, value: str, info: ValidationInfo) -> str:
+        schemes = SCHEMES[info.field_name or ""]
+        if value and urlsplit(value).scheme not in schemes:
+            message = f"must begin with one of {', '.join(schemes)}"
             raise ValueError(message)
         return value
 
@@ -153,6 +155,11 @@ class Settings(BaseSettings):
     def redis_dsn(self) -> str:
         """The address of Redis: the one given, or the embedded Valkey's."""
         return self.redis_url or f"unix://{self.socket_dir}/valkey.sock?db=0"
+
+    @property
+    def photos_location(self) -> str:
+        """Where photos are kept: the store that was given, or a folder in DATA_DIR."""
+        return self.photos_url or (self.data_dir / "photos").as_uri()
 
     def signing_key(self) -> str:
         """The keys of every signature, as infra.keys has them."""

@@ -10,9 +10,11 @@ from infra.http import create_app as compose
 from infra.settings import Settings
 from infra.stopping import ending_streams
 from queries import (
+    arrivals,
     export_packages,
     get_customer,
     get_package,
+    get_photo,
     list_customers,
     list_packages,
     list_positions,
@@ -33,6 +35,7 @@ ROUTERS: list[APIRouter] = [
     list_packages.packages,
     export_packages.export,
     get_package.package,
+    get_photo.photo,
     package_history.history,
     package_fee.fee,
     lookup_packages.lookup,
@@ -43,6 +46,7 @@ ROUTERS: list[APIRouter] = [
     list_tariffs.tariffs,
     list_staff.staff,
     summary.summary,
+    arrivals.arrivals,
     track_package.track,
     updates.updates,
 ]

@@ -21,6 +21,11 @@ SMALLEST_COMPRESSED = 1000
 COMPRESSION = 5
 
 
+def is_named_by(etag: str, if_none_match: str) -> bool:
+    """Tell whether a reader's If-None-Match has this tag."""
+    return if_none_match == etag or any(star or tag == etag for tag, star in ENTITY_TAG.findall(if_none_match))
+
+
 @dataclass(frozen=True, slots=True)
 class Form:
     """A page in one encoding, with a tag of its own and what its headers say of its bytes."""
@@ -31,9 +36,7 @@ class Form:
 
     def is_named_by(self, if_none_match: str) -> bool:
         """Tell whether a reader has these bytes already."""
-        return if_none_match == self.etag or any(
-            star or tag == self.etag for tag, star in ENTITY_TAG.findall(if_none_match)
-        )
+        return is_named_by(self.etag, if_none_match)
 
 
 def _plain(page: Page) -> Form:

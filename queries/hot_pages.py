@@ -132,7 +132,8 @@ class HotPages:
         self._known: dict[RawRequest, Known] = {}
         self._recognised: dict[bytes, Recognised] = {}
         self._hits: dict[str, Hits] = {}
-        self._request_ids = (f"{secrets.token_hex(8)}{number:016x}".encode() for number in itertools.count())
+        ours = secrets.token_hex(8)
+        self._request_ids = (f"{ours}{number:016x}".encode() for number in itertools.count())
 
     def answer(self, scope: Scope) -> tuple[Message, Message] | None:
         """Give the whole answer to a request that is known, or None: then it goes the long way."""

@@ -49,7 +49,14 @@ class PackageFilters(BaseModel):
     announced_from: OptionalInstant = None
     announced_to: OptionalInstant = None
     min_days: int | None = Field(default=None, ge=0, le=36_500, description="In storage for at least so many days.")
+    min_stay: int | None = Field(default=None, ge=0, le=36_500, description="Handed over after so many days or more.")
+    max_stay: int | None = Field(default=None, ge=0, le=36_500, description="Handed over after so many days or fewer.")
     sort: Sort = "newest"
+
+    @property
+    def is_over(self) -> bool:
+        """Tell whether only what was handed over can be shown."""
+        return self.min_stay is not None or self.max_stay is not None
 
     @property
     def in_storage(self) -> bool:
@@ -111,12 +118,16 @@ def fetch(filters: PackageFilters, now: datetime, key: str, limit: int = 50, cur
     statuses = [status for status in STATUSES if status in (filters.status or STATUSES)]
     if filters.in_storage:
         statuses = [status for status in statuses if status == "RECEIVED"]
+    if filters.is_over:
+        statuses = [status for status in statuses if status == "DELIVERED"]
     words = words_of(filters.q)
     narrowed = {
         "statuses": statuses if len(statuses) < len(STATUSES) and not (filters.in_storage and statuses) else None,
         "site": filters.site,
         "customer_id": filters.customer_id,
         "position": filters.position,
+        "min_stay": filters.min_stay,
+        "max_stay": filters.max_stay,
         **_bounds(filters, at),
     }
     used = frozenset(name for name, value in narrowed.items() if value is not None)

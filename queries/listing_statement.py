@@ -56,6 +56,8 @@ CONDITIONS = {
     "site": "l.site = %(site)s",
     "customer_id": "l.customer_id = %(customer_id)s",
     "position": """l."position" IS NOT NULL AND code_key(l."position") = code_key(%(position)s)""",
+    "min_stay": "l.storage_days >= %(min_stay)s",
+    "max_stay": "l.storage_days <= %(max_stay)s",
     "received_from": "l.received_at >= %(received_from)s",
     "received_to": "l.received_at < %(received_to)s",
     "announced_from": "l.announced_at >= %(announced_from)s",

@@ -33,6 +33,7 @@ from infra.auth import Role
 from infra.clock import system_clock
 from infra.settings import Settings
 from tests.conftest import TEMPLATE
+from tests.pictures import form_of, taken
 from tests.service import projecting, serving
 from tests.support import moved
 
@@ -158,6 +159,9 @@ def _commands(tour: Tour) -> None:
     tour.call("POST", "/api/v1/sites/{site}/positions", {"site": site}, json=shelf)
     tour.call("POST", f"{package}/relocation", at, json={"position": "77"})
     tour.call("PATCH", package, at, json={"carrier": "DHL", "customer_phone": "3004445566"})
+    tour.call("POST", f"{package}/photos", at, **form_of(taken()))
+    photos = tour.call("GET", package, at)["photos"]
+    tour.call("GET", "/api/v1/photos/{photo_id}", {"photo_id": photos[0]["photo_id"]})
     tour.call("POST", f"{package}/delivery", at, json={"payment_method": "CASH", "amount": 1500})
     tour.call("POST", f"{package}/delivery-reversal", at, json={"reason": "Vecino equivocado"})
     tour.call("POST", f"{package}/cancellation", at, json={"reason": "CUSTOMER_REQUEST"})
@@ -188,6 +192,7 @@ def _queries(tour: Tour) -> None:
         "tariffs",
         "staff",
         "summary",
+        "arrivals",
         "admin/cache",
         "admin/pools",
         "admin/projections",

@@ -62,11 +62,17 @@ def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     """A log line or traceback that prints the settings tells no secret."""
     monkeypatch.setenv("PAQUETERIA_SECRET_KEY", "hidden too")
     monkeypatch.setenv("PAQUETERIA_DATABASE_URL", "postgresql://shop:hidden@db/shop")
+    monkeypatch.setenv("PAQUETERIA_PHOTOS_URL", "s3://shop/photos?secret_access_key=hidden")
     assert "hidden" not in repr(Settings.load())
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("DATABASE_URL", "nonsense://shop:hidden@db"), ("REDIS_URL", "http://shop:hidden@cache")]
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "nonsense://shop:hidden@db"),
+        ("REDIS_URL", "http://shop:hidden@cache"),
+        ("PHOTOS_URL", "ftp://shop:hidden@photos"),
+    ],
 )
 def test_an_address_of_nothing_is_refused_unrepeated(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     """The message names the variable and not its value, which may hold a password."""

@@ -11,6 +11,7 @@ import pytest
 
 from db.embedded import PostgresServer
 from queries import (
+    arrivals,
     cursors,
     get_customer,
     get_package,
@@ -57,6 +58,7 @@ FILTERS: dict[str, dict[str, Any]] = {
     "days in storage at a site": {"min_days": 30, "site": "SEDE-2"},
     "received": {"received_from": "2026-06-01", "received_to": "2026-06-03"},
     "announced": {"announced_from": "2026-06-01", "announced_to": "2026-06-03"},
+    "a stay": {"received_from": "2026-06-01", "received_to": "2026-06-29", "min_stay": 3, "max_stay": 6},
     "a rare word": {"q": "guia-00012345"},
     "common words": {"q": "garcía 300"},
     "two letters": {"q": "xi"},
@@ -132,6 +134,8 @@ def others() -> dict[str, Query]:
         "customers by words": list_customers.fetch(CustomerPage(q="garcia 300"), now, "a key"),
         "summary": summary.fetch(None, None, now),
         "summary of a site": summary.fetch(None, "SEDE-1", now),
+        "arrivals": arrivals.fetch(None, None, now),
+        "arrivals at a site": arrivals.fetch(None, "SEDE-1", now),
         "positions": list_positions.fetch("SEDE-1", now),
     }
 

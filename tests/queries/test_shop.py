@@ -264,3 +264,25 @@ def test_an_admin_sees_how_far_the_projections_are(shop: Shop) -> None:
     }
     cache = shop.get("/admin/cache", role=Role.ADMIN).json()
     assert (cache["available"], cache["believed"]) == (True, True)
+
+
+def test_arrivals_by_the_hour_and_stays(shop: Shop) -> None:
+    """By Bogota's clock and the fee's days; of one site; what came earlier, or is still there, has no stay."""
+    shop.publish(
+        shop.stored(hours=1),  # 09:00
+        shop.stored(hours=1, site="NORTE"),
+        shop.delivered(hours=3, storage_days=0),  # 07:00
+        shop.delivered(hours=24 * 4, storage_days=3),
+        shop.delivered(hours=24 * 27, storage_days=3),
+        shop.delivered(hours=24 * 28, storage_days=27),
+        shop.stored(hours=10.5, status="CANCELLED", position=None, cancelled_at=shop.clock(), storage_days=0),
+    )
+    answer = shop.get("/arrivals").json()
+    by_hour = [(row["hour"], row["count"]) for row in answer["by_hour"]]
+    assert by_hour == [(7, 1), (9, 2)], "23:30 was yesterday"
+    assert answer["stays"] == [{"days": 0, "count": 1}, {"days": 3, "count": 2}]
+    assert answer["stays_since"] == "2026-10-28T05:00:00.000000Z"
+    north = shop.get("/arrivals?site=NORTE&date=2026-11-24").json()
+    assert (north["by_hour"], north["stays"]) == ([{"hour": 9, "count": 1}], [])
+    assert shop.get("/arrivals?date=2026-11-20").json()["by_hour"] == [{"hour": 10, "count": 1}]
+    assert shop.get("/arrivals?date=x").status_code == 422

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx2
 import psycopg
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, FilePayload, Page, sync_playwright
 
 import web.api
 from commands.add_staff import add_staff_account
@@ -103,6 +103,11 @@ def browser(shop: Shop) -> Iterator[Browser]:  # noqa: ARG001 (closed before the
 def _is_fault(said: ConsoleMessage) -> bool:
     """Tell what somebody should look into; htmx remarks on each request that another one has overtaken."""
     return said.type == "error" and not said.text.startswith(("htmx:sendAbort", "htmx:afterRequest"))
+
+
+def chosen(file: bytes) -> FilePayload:
+    """Give a file as a person chooses it."""
+    return {"name": "x.jpg", "mimeType": "image/jpeg", "buffer": file}
 
 
 class Visitor:

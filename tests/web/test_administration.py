@@ -65,6 +65,29 @@ def test_the_last_administrator_stays(admin: httpx2.Client, shop: Shop) -> None:
     assert (answer.status_code, "último administrador" in answer.text) == (409, True)
 
 
+def test_a_site_opens_and_is_told_of(admin: httpx2.Client, shop: Shop) -> None:
+    """With a shelf of its own; its hours show to everybody; an older form changes nothing, and a code is used once."""
+    new = {"site": "norte-1", "name": "Sede Norte", "address": "Calle 100 # 7-33", "phone": "", "opening_hours": ""}
+    assert send(admin, "sedes", **new).status_code == 303
+    answer = send(admin, "sedes", **new)
+    assert (answer.status_code, "Ya hay una sede con este código" in answer.text) == (409, True)
+    assert len(shop.send("GET", "/sites/NORTE-1/positions")["items"]) == 100
+    assert send(admin, "posiciones", site="NORTE-1", prefix="N-", first=1, last=2, width=1).status_code == 303
+    again = send(admin, "posiciones", site="NORTE-1", prefix="N-", first=2, last=2, width=1)
+    assert (again.status_code, "ya tiene una posición" in again.text) == (409, True)
+    change = new | {"opening_hours": "Lunes a sábado, 8 a 18", "version": 2}
+    assert send(admin, "sedes/NORTE-1", **change).status_code == 303
+    assert send(admin, "sedes/NORTE-1", **change).status_code == 412
+    (site,) = [site for site in shop.send("GET", "/sites")["items"] if site["site"] == "NORTE-1"]
+    assert (site["opening_hours"], site["phone"], site["version"]) == ("Lunes a sábado, 8 a 18", None, 3)
+    nameless = send(admin, "sedes/NORTE-1", **change | {"name": "", "version": 3})
+    assert (nameless.status_code, "hasta 100 caracteres" in nameless.text) == (422, True)
+    assert send(admin, "sedes/NADIE", **change).status_code == 404
+    for path in ("sedes", "sedes/NORTE-1"):
+        admin.cookies.clear()
+        assert send(admin, path, **change).headers["Location"].startswith("/entrar")
+
+
 def test_shelf_and_tariff(admin: httpx2.Client, shop: Shop) -> None:
     """Amounts are read as people write them; what can't be is said, and what was is in force from its instant."""
     assert send(admin, "posiciones", site="PRINCIPAL", prefix="Z-", first=1, last=3, width=2).status_code == 303

@@ -6,8 +6,9 @@ import time
 import pytest
 from playwright.sync_api import Page, Route, expect
 
+from tests.pictures import taken
 from tests.web.axe import violations
-from tests.web.conftest import Visitor
+from tests.web.conftest import Visitor, chosen
 from tests.web.shop import Shop
 
 
@@ -37,6 +38,23 @@ def test_an_announced_parcel_is_one_scan(visitor: Visitor, shop: Shop, size: str
     expect(page.locator("#q")).to_be_focused()
     assert violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_photo_after_the_reception(visitor: Visitor, shop: Shop) -> None:
+    """It is taken on the card, goes out beside the scans, and the field has the focus; a refusal is said."""
+    announced, other = shop.announce(), shop.announce()
+    page = visitor.open("/mostrador")
+    scan(page, announced["guide_number"])
+    page.get_by_label("Foto").set_input_files([chosen(taken())])
+    expect(page.get_by_role("img", name="Foto 1")).to_be_visible()
+    expect(page.locator("#q")).to_be_focused()
+    page.get_by_label("Foto").set_input_files([chosen(b"no picture")])
+    expect(page.locator("#log .log-bad")).to_contain_text("JPEG, PNG o WebP")
+    scan(page, other["guide_number"])
+    expect(page.locator(".outcome-good .code").first).to_have_text(other["guide_number"])
+    assert page.get_by_role("img", name="Foto 1").count() == 0
+    assert len(shop.package(announced["package_id"])["photos"]) == 1
+    visitor.faults.clear()  # the browser itself remarks on the 415
 
 
 def test_a_known_customers_parcel_is_two_scans_and_enter(visitor: Visitor, shop: Shop) -> None:

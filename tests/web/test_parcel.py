@@ -9,8 +9,10 @@ import httpx2
 import pytest
 from playwright.sync_api import expect
 
+from commands.add_photo import LARGEST_PHOTO
+from tests.pictures import form_of, taken
 from tests.web.axe import violations
-from tests.web.conftest import Visitor
+from tests.web.conftest import Visitor, chosen
 from tests.web.shop import PASSWORD, Shop
 from web.pages.parcel import WORDS
 from web.rendering import environment
@@ -119,11 +121,52 @@ def test_who_only_reads_is_shown_no_forms_and_refused_them(sign_in: Any, shop: S
     assert sign_in("ana").post(f"{path}/reversion", data=form(delivered, reason="Era de otro")).status_code == 303
 
 
+@pytest.mark.parametrize(("language", "size"), [("es", "wide"), ("en", "narrow")])
+def test_a_photo_goes_as_it_is_chosen_and_is_shown(visitor: Visitor, shop: Shop, language: str, size: str) -> None:
+    """Up to three; each can be opened, and the way to add one is gone after the third."""
+    parcel = shop.receive()
+    page = visitor.open(f"/paquetes/{parcel['package_id']}", size=size, language=language)
+    for number, colour in enumerate(("red", "green", "blue"), 1):
+        label = "Elegir un archivo" if language == "es" else "Choose a file"
+        page.get_by_label(label).set_input_files([chosen(taken(colour, (2000, 1000)))])
+        image = page.get_by_role("img", name=f"{'Foto' if language == 'es' else 'Photo'} {number}")
+        image.scroll_into_view_if_needed()
+        page.wait_for_function("image => image.complete && image.naturalHeight === 1600", arg=image.element_handle())
+    expect(page.locator("#photo-form")).to_have_count(0)
+    expect(page.locator(".history")).to_contain_text("Se añadió una foto" if language == "es" else "A photo was added")
+    assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert len(shop.package(parcel["package_id"])["photos"]) == 3
+
+
+def test_a_photo_without_a_script(sign_in: Any, shop: Shop) -> None:  # noqa: ANN401
+    """The form has a field for each way; what is no photo is said in words, and who only reads has no form."""
+    parcel = shop.receive()
+    path = f"/paquetes/{parcel['package_id']}"
+    client, key = sign_in("oscar"), str(uuid.uuid4())
+    shop.package(parcel["package_id"])
+    assert client.get(path).text.count('type="file"') == 2
+    assert 'type="file"' not in sign_in("vera").get(path).text
+    for files, status, said in (
+        ([b"", b""], 422, "Vuelve a tomarla"),
+        ([b"", b"%PDF-1.7"], 415, "JPEG, PNG o WebP"),
+        ([taken(), b""], 303, ""),
+        ([b"", taken("blue")], 409, "otro contenido"),
+    ):
+        answer = client.post(f"{path}/fotos", **form_of(*files, key=key))
+        assert (answer.status_code, said in answer.text) == (status, True)
+    assert sign_in("vera").post(f"{path}/fotos", **form_of(taken(), key=key)).status_code == 403
+    large = client.post(f"{path}/fotos", **form_of(b"x" * LARGEST_PHOTO, key=key))
+    assert (large.status_code, "demasiado grande" in large.text) == (413, True)
+    (photo,) = shop.package(parcel["package_id"])["photos"]
+    assert sign_in("vera").get(f"/api/v1/photos/{photo['photo_id']}").status_code == 200
+
+
 @pytest.mark.parametrize("language", ["es", "en"])
 def test_a_change_of_which_little_is_known_is_told_all_the_same(language: str) -> None:
     """What a change was like may have been erased, or was never written by an older version."""
     told: Any = environment(language).get_template("parcel/history.html").make_module(WORDS)
-    types = ("Announced", "Received", "Relocated", "Delivered", "Cancelled", "Corrected")
+    types = ("Announced", "Received", "Relocated", "Photographed", "Delivered", "Cancelled", "Corrected")
     for type_ in (*(f"Package{type_}" for type_ in types), "DeliveryReverted", "SomethingElse"):
         for data in ({}, {"after": {"amount_reason": "…"}, "before": {}}):
             item = {"type": type_, "data": data}

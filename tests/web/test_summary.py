@@ -1,10 +1,12 @@
 """The shop at a glance: what it says adds up, and each number leads to the parcels that it counts."""
 
 import re
+from datetime import datetime
 
 import pytest
 from playwright.sync_api import expect
 
+from infra.clock import BOGOTA
 from tests.web.axe import violations
 from tests.web.conftest import Visitor
 from tests.web.shop import Shop
@@ -37,3 +39,28 @@ def test_counts_shelf_and_money(visitor: Visitor, shop: Shop, language: str, siz
     count = in_storage.locator("b").inner_text()
     in_storage.click()
     expect(page.locator("#count")).to_have_text(re.compile(rf" (de|of) {re.escape(count)}$"))
+
+
+@pytest.mark.parametrize(("language", "size"), [("en", "wide"), ("es", "narrow")])
+def test_an_hour_and_a_stay_lead_to_their_parcels(visitor: Visitor, shop: Shop, language: str, size: str) -> None:
+    """As many as the chart says, and the filters that lead there can be taken away one by one."""
+    came, left = shop.receive(), shop.receive()
+    due = {"payment_method": "CASH", "amount": 1500}
+    shop.send("POST", f"/packages/{left['package_id']}/delivery", json=due)
+    shop.package(left["package_id"])
+    page = visitor.open("/resumen", who="vera", size=size, language=language)
+    at = datetime.fromisoformat(came["received_at"]).astimezone(BOGOTA)
+    for chart, row, filters in (
+        ("por hora" if language == "es" else "by hour", f"{at.hour}:00", 4),
+        ("se entrega" if language == "es" else "handed over", "24 h", 5),
+    ):
+        line = page.locator("table.chart", has_text=chart).locator("tr", has_text=row)
+        count = line.locator(".figure").inner_text()
+        line.get_by_role("link").click()
+        expect(page.locator("#count")).to_have_text(re.compile(rf" (de|of) {re.escape(count)}$"))
+        expect(page.locator(".applied li:has(.unseen)")).to_have_count(filters)
+        expect(page.locator("#rows")).to_contain_text(left["guide_number"])
+        page.locator(".applied li:has(.unseen) a").last.click()
+        expect(page.locator(".applied li:has(.unseen)")).to_have_count(filters - 1)
+        page.go_back()
+        page.go_back()

@@ -1,4 +1,4 @@
-"""`/administracion`: who may sign in, how long the shelf is, and what parcels cost."""
+"""`/administracion`: who may sign in, what is said of each site, how long its shelf is, and what parcels cost."""
 
 import uuid
 from collections.abc import Awaitable, Callable
@@ -10,7 +10,9 @@ from fastapi.responses import RedirectResponse
 from pydantic import BaseModel, Field
 
 from commands.add_positions import AddPositions, add_positions
+from commands.add_site import AddSite, add_site
 from commands.add_staff import AddStaff, add_staff
+from commands.change_site import ChangeSite, change_site
 from commands.change_staff import ChangeStaff, change_staff
 from commands.set_tariff import SetTariff, set_tariff
 from infra.auth import Role, allow
@@ -34,11 +36,20 @@ FIELDS = {
     "full_name": N_("A name has 2 to 100 characters."),
     "password": N_("A password has at least 10 characters."),
     "valid_from": N_("A tariff can't begin in the past."),
+    "site": N_("A site's code has 2 to 32 capital letters, digits or dashes."),
+    "name": N_("A site's name has up to 100 characters."),
+    "address": N_("An address has up to 100 characters."),
+    "phone": N_("A phone has up to 100 characters."),
+    "opening_hours": N_("Opening hours have up to 1,000 characters."),
+    "prefix": N_("A prefix has up to 20 letters, digits or dashes."),
+    "first": N_("Numbers are whole and begin with 0."),
+    "last": N_("Numbers are whole and begin with 0."),
     "width": N_("The number of digits is too small for the last number."),
 }
 
 CONFLICTS = {
     "This is the last active ADMIN": N_("This is the last administrator: name another one first."),
+    "There is a site of this code already": N_("There is a site of this code already."),
     "There is a member of staff of this name already": N_("There is somebody of this user name already."),
     "There is a tariff from this instant on already": N_("There is a tariff from this instant on already."),
 }
@@ -67,6 +78,27 @@ class StaffChange(AdminForm):
     role: str = ""
     active: bool = False
     password: str = Field(default="", repr=False)
+
+
+class SiteForm(AdminForm):
+    """What customers are told of a shop; what is left empty isn't told."""
+
+    name: str = ""
+    address: str = ""
+    phone: str = ""
+    opening_hours: str = ""
+
+
+class NewSite(SiteForm):
+    """One more shop."""
+
+    site: str = ""
+
+
+class SiteChange(SiteForm):
+    """A shop as it was seen, and as it is to be told of."""
+
+    version: int = Field(ge=1, le=2**31)
 
 
 class NewPositions(AdminForm):
@@ -118,6 +150,30 @@ async def change_member(
         left_out = {"key", "version"} | (set() if form.password else {"password"})
         command = command_of(ChangeStaff, form.model_dump(exclude=left_out))
         return await change_staff(staff_id, command, transaction(request, form.key, form.version))
+
+    return await _done(request, clock(), run, N_("Changed."))
+
+
+@pages.post("/administracion/sedes")
+@allow(Role.ADMIN)
+async def open_site(request: Request, form: Annotated[NewSite, Form()], clock: TheClock) -> Response:
+    """Open another shop, with a shelf to begin with."""
+
+    async def run() -> Response:
+        given = form.model_dump(exclude={"key"}) | {"site": form.site.strip().upper()}
+        return await add_site(command_of(AddSite, given), transaction(request, form.key))
+
+    return await _done(request, clock(), run, N_("The site is open, with positions 00 to 99."))
+
+
+@pages.post("/administracion/sedes/{site}")
+@allow(Role.ADMIN)
+async def tell_of_site(site: str, request: Request, form: Annotated[SiteChange, Form()], clock: TheClock) -> Response:
+    """Change a shop's name, address, phone or opening hours."""
+
+    async def run() -> Response:
+        command = command_of(ChangeSite, form.model_dump(exclude={"key", "version"}))
+        return await change_site(site, command, transaction(request, form.key, form.version))
 
     return await _done(request, clock(), run, N_("Changed."))
 
@@ -174,7 +230,9 @@ def _sentence(problem: Problem, _: Callable[[str], str]) -> str:
         return _("Somebody else changed this meanwhile. Look at it as it is now, then try again.")
     if isinstance(problem, Invalid):
         known = [_(FIELDS[name]) for name in problem.members["errors"] if name in FIELDS]
-        return " ".join(known) or problem.detail
+        return " ".join(dict.fromkeys(known)) or _("Something in the form can't be accepted.")
+    if problem.detail.startswith("The site has a position "):
+        return _("The shelf has a position of that range already.")
     return _(CONFLICTS.get(problem.detail, problem.detail))
 
 

@@ -55,6 +55,9 @@ class Listing(BaseModel):
     received_from: OptionalDate = Field(default=None, alias="from")
     received_until: OptionalDate = Field(default=None, alias="to")
     min_days: Annotated[OptionalNumber, Field(ge=0, le=36_500)] = None
+    hour: Annotated[OptionalNumber, Field(ge=0, le=23)] = None
+    min_stay: Annotated[OptionalNumber, Field(ge=0, le=36_500)] = None
+    max_stay: Annotated[OptionalNumber, Field(ge=0, le=36_500)] = None
     sort: Sort = "newest"
     cursor: str | None = Field(default=None, max_length=2000)
     rows: int = Field(default=PAGE, ge=1, le=MOST_ROWS)
@@ -72,10 +75,13 @@ class Listing(BaseModel):
         return f"/paquetes?{query}" if query else "/paquetes"
 
     def filters(self, **changes: Any) -> PackageFilters:  # noqa: ANN401
-        """Give the query's filters; the last day counts as a whole."""
+        """Give the query's filters; the last day counts as a whole, and an hour is one of the first day."""
         chosen = self.model_dump(include=set(PackageFilters.model_fields) - {"received_from", "received_to"})
         chosen["received_from"] = self.received_from and _midnight(self.received_from)
         chosen["received_to"] = self.received_until and _midnight(self.received_until + timedelta(days=1))
+        if self.hour is not None and chosen["received_from"]:
+            chosen["received_from"] += timedelta(hours=self.hour)
+            chosen["received_to"] = chosen["received_from"] + timedelta(hours=1)
         return PackageFilters(**chosen | changes)
 
     def export_url(self, ending: str) -> str:
@@ -86,9 +92,8 @@ class Listing(BaseModel):
     @property
     def is_narrowed(self) -> bool:
         """Tell whether more is filtered than the chips do."""
-        return bool(self.q or self.customer_id or self.site or self.position or self.received_from) or bool(
-            self.received_until
-        )
+        wider = {"status", "min_days", "sort"}
+        return bool(self.parameters().keys() - wider)
 
 
 def _midnight(day: date) -> datetime:
@@ -226,6 +231,7 @@ def _storage_sort(listing: Listing) -> Iterable[Literal["sort"]]:
 
 def _applied(listing: Listing, _: Any) -> list[Applied]:  # noqa: ANN401
     """Give the filters in force, each to be taken away."""
+    hour = listing.hour is not None and listing.received_from and f"{listing.hour}:00-{listing.hour}:59"
     said = {
         "q": (_("Search"), listing.q),
         "status": (_("Status"), ", ".join(_(STATUS_LABELS[status]) for status in listing.status)),
@@ -235,5 +241,14 @@ def _applied(listing: Listing, _: Any) -> list[Applied]:  # noqa: ANN401
         "customer_id": (_("Customer"), listing.customer_id and _("one customer")),
         "site": (_("Site"), listing.site),
         "position": (_("Position"), listing.position),
+        "hour": (_("Hour"), hour),
+        "min_stay max_stay": (_("Days until it was handed over"), _stay(listing)),
     }
-    return [Applied(label, str(value), listing.url(name)) for name, (label, value) in said.items() if value]
+    return [Applied(label, str(value), listing.url(*names.split())) for names, (label, value) in said.items() if value]
+
+
+def _stay(listing: Listing) -> str | None:
+    least, most = listing.min_stay, listing.max_stay
+    if most is None:
+        return None if least is None else f"≥ {least}"
+    return f"≤ {most}" if least is None else f"{least}-{most}" if least < most else str(most)

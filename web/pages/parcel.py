@@ -1,26 +1,29 @@
 """`/paquetes/{id}`: everything about one parcel, what may be done with it, and what is printed of it."""
 
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import Form, Request, Response
+from fastapi import File, Form, Request, Response, UploadFile
 from fastapi.responses import RedirectResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+import commands.add_photo
 import commands.cancel_package
 import commands.correct_package
 import commands.deliver_package
 import commands.receive_package
 import commands.relocate_package
 import commands.revert_delivery
+from commands.add_photo import LARGEST_PHOTO, MOST_PHOTOS
 from commands.revert_delivery import OWN_FOR
 from infra.auth import Identity, Role, SignedIn, allow
 from infra.clock import BOGOTA, TheClock
-from infra.errors import Forbidden, Invalid, NotFound, PreconditionFailed, Problem
+from infra.errors import Conflict, Forbidden, Invalid, NotFound, PreconditionFailed, Problem, UnsupportedMediaType
 from infra.fields import Message
+from infra.routing import takes_up_to
 from queries import get_package, package_fee, package_history
 from web import flash, session
 from web.codes import code128, qr
@@ -108,6 +111,27 @@ async def show_parcel(
     return render(request, "parcel/page.html", context)
 
 
+@pages.post("/paquetes/{package_id}/fotos")
+@allow(Role.OPERATOR)
+@takes_up_to(LARGEST_PHOTO)
+async def add_photo(
+    package_id: uuid.UUID,
+    request: Request,
+    actor: SignedIn,
+    clock: TheClock,
+    key: Annotated[str, Form(pattern=KEY)],
+    photo: Annotated[list[UploadFile] | None, File()] = None,
+) -> Response:
+    """Add the photo that was taken or chosen: the form has a field for each way, and one of them is left empty."""
+
+    async def run() -> Response:
+        if photo is None or len(photo) != 1:
+            raise Invalid({"photo": ["there is one at a time"]})
+        return await commands.add_photo.run(package_id, await photo[0].read(), transaction(request, key))
+
+    return await _done(request, actor, package_id, clock(), run, N_("The photo is kept."), {})
+
+
 @pages.post("/paquetes/{package_id}/{step}")
 @allow(Role.OPERATOR)
 async def take_step(
@@ -119,27 +143,39 @@ async def take_step(
     clock: TheClock,
 ) -> Response:
     """Do one thing with the parcel as it was shown; a refusal is said on the page, with what was typed."""
-    _ = translator(request)
     if step not in STEPS:
         raise NotFound("There is nothing under this address")
-    model, run, done = STEPS[step]
-    try:
+    model, handler, said = STEPS[step]
+
+    async def run() -> Response:
         command = command_of(model, await _given(request, package_id, step, form, clock()))
-        answer = accepted(await run(package_id, command, transaction(request, form.key, form.version)))
-    except (Invalid, PreconditionFailed, Forbidden) as problem:
-        refused: Problem = problem
-    except Problem as problem:
-        if problem.status != HTTPStatus.CONFLICT:
-            raise
-        refused = problem
-    else:
-        response = RedirectResponse(f"/paquetes/{package_id}", HTTPStatus.SEE_OTHER)
-        session.remember(response, answer)
-        flash.leave(response, _(done))
-        return response
-    context = await _context(request, actor, package_id, clock())
-    context |= {"refusal": _sentence(refused, _), "typed": form.typed, "refused_step": step}
-    return render(request, "parcel/page.html", context, status=refused.status)
+        return await handler(package_id, command, transaction(request, form.key, form.version))
+
+    typed = {"typed": form.typed, "refused_step": step}
+    return await _done(request, actor, package_id, clock(), run, said, typed)
+
+
+async def _done(
+    request: Request,
+    actor: Identity,
+    package_id: uuid.UUID,
+    now: datetime,
+    run: Callable[[], Awaitable[Response]],
+    said: str,
+    typed: dict[str, Any],
+) -> Response:
+    """Run a command, then show the parcel anew; a refusal is said on its page."""
+    _ = translator(request)
+    try:
+        answer = accepted(await run())
+    except (Invalid, PreconditionFailed, Forbidden, Conflict, UnsupportedMediaType) as problem:
+        context = await _context(request, actor, package_id, now)
+        context |= typed | {"refusal": _sentence(problem, _)}
+        return render(request, "parcel/page.html", context, status=problem.status)
+    response = RedirectResponse(f"/paquetes/{package_id}", HTTPStatus.SEE_OTHER)
+    session.remember(response, answer)
+    flash.leave(response, _(said))
+    return response
 
 
 @pages.get("/paquetes/{package_id}/etiqueta")
@@ -186,6 +222,8 @@ async def _context(
         "typed": {},
         "refused_step": None,
         "steps": _may(parcel, actor, now),
+        "most_photos": MOST_PHOTOS,
+        "may_photograph": _may_photograph(parcel, actor),
         **WORDS,
     }
 
@@ -212,6 +250,12 @@ def _may(parcel: dict[str, Any], actor: Identity, now: datetime) -> list[str]:
         "RECEIVED": ["entrega", "traslado", "correccion", "cancelacion"],
     }
     return by_status.get(parcel["status"], [])
+
+
+def _may_photograph(parcel: dict[str, Any], actor: Identity) -> bool:
+    """Tell whether one more photo may be added."""
+    has_room = parcel["status"] == "RECEIVED" and len(parcel["photos"]) < MOST_PHOTOS
+    return has_room and actor.role.reaches(Role.OPERATOR)
 
 
 async def _given(request: Request, package_id: uuid.UUID, step: str, form: Step, now: datetime) -> dict[str, Any]:

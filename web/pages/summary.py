@@ -1,6 +1,7 @@
 """`/resumen`: the shop at a glance for who runs it; each number leads to the parcels that it counts."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Annotated, Any
@@ -13,9 +14,9 @@ from commands.announce_package import MAIN_SITE
 from infra.auth import Role, allow
 from infra.clock import BOGOTA, TheClock
 from infra.fields import SiteCode
-from queries import list_positions, list_sites, list_staff, summary
+from queries import arrivals, list_positions, list_sites, list_staff, summary
 from queries.summary import Day
-from web.localization import N_
+from web.localization import N_, instant
 from web.pages.counter.page import METHODS
 from web.pages.packages import CLASSES, STATUS_LABELS
 from web.reading import read
@@ -28,6 +29,16 @@ DAYS = 7
 """Days whose income is drawn, the chosen one last."""
 
 CLASS_LABELS = {"24h": N_("Over 24 h"), "7d": N_("Over 7 days"), "30d": N_("Over 30 days"), "45d": N_("Over 45 days")}
+
+STAYS: list[tuple[str, int, int | None]] = [
+    (N_("Up to 24 h"), 0, 0),
+    (N_("1 day more"), 1, 1),
+    (N_("2 days more"), 2, 2),
+    (N_("3 to 6 more"), 3, 6),
+    (N_("7 to 29 more"), 7, 29),
+    (N_("30 and more"), 30, None),
+]
+"""Classes of days that a parcel stayed beyond the first 24 hours, each with its least and most."""
 
 
 def _absent_if_blank(value: object) -> object:
@@ -52,7 +63,7 @@ class Bar:
     note: str = ""
 
 
-def bars(rows: list[tuple[str, int, str | None, str]]) -> list[Bar]:
+def bars(rows: Sequence[tuple[str, int, str | None, str]]) -> list[Bar]:
     """Draw amounts beside each other; what is negative, a day of reversals, has no length."""
     longest = max((amount for _, amount, _, _ in rows), default=0)
     return [
@@ -68,9 +79,10 @@ async def show_summary(request: Request, wanted: Annotated[Wanted, Parameter()],
     now = clock()
     day = wanted.fecha or now.astimezone(BOGOTA).date()
     days = [day - timedelta(days=back) for back in reversed(range(DAYS))]
-    *by_day, shelf, sites, staff = await read(
+    *by_day, came, shelf, sites, staff = await read(
         request,
         *(summary.fetch(each, wanted.sede, now) for each in days),
+        arrivals.fetch(day, wanted.sede, now),
         list_positions.fetch(wanted.sede, now),
         list_sites.fetch(now),
         list_staff.fetch(now),
@@ -84,6 +96,9 @@ async def show_summary(request: Request, wanted: Annotated[Wanted, Parameter()],
         "shelf": shelf["items"],
         "statuses": STATUS_LABELS,
         "overdue": _overdue(shop, wanted.sede),
+        "by_hour": _by_hour(came, day, wanted.sede),
+        "came": sum(row["count"] for row in came["by_hour"]),
+        "stays": _stays(came, day, wanted.sede),
         "by_day": _by_day(days, by_day, wanted.sede),
         "by_method": _by(shop["income"], "method", {name: str(label) for name, label in METHODS.items()}),
         "by_person": _by(shop["income"], "staff_id", {who["staff_id"]: who["full_name"] for who in staff["items"]}),
@@ -94,10 +109,31 @@ async def show_summary(request: Request, wanted: Annotated[Wanted, Parameter()],
 
 
 def _overdue(shop: dict[str, Any], site: str) -> list[Bar]:
-    rows: list[tuple[str, int, str | None, str]] = [
+    rows = [
         (CLASS_LABELS[name], shop["overdue"][name], f"/paquetes?min_days={days}&site={site}", "")
         for days, name in CLASSES.items()
     ]
+    return bars(rows)
+
+
+def _by_hour(came: dict[str, Any], day: date, site: str) -> list[Bar]:
+    """Draw each hour from the first to the last in which a parcel came."""
+    counts = {row["hour"]: row["count"] for row in came["by_hour"]}
+    hours = range(min(counts), max(counts) + 1) if counts else ()
+    url = f"/paquetes?from={day}&to={day}&site={site}&hour="
+    return bars([(f"{hour}:00", counts.get(hour, 0), f"{url}{hour}", "") for hour in hours])
+
+
+def _stays(came: dict[str, Any], day: date, site: str) -> list[Bar]:
+    """Draw how long parcels stayed that came in the weeks up to a day and were handed over."""
+    since = instant(came["stays_since"]).astimezone(BOGOTA).date()
+    url = f"/paquetes?status=DELIVERED&from={since}&to={day}&site={site}&min_stay="
+    rows = []
+    for label, least, most in STAYS:
+        count = sum(
+            row["count"] for row in came["stays"] if least <= row["days"] and (most is None or row["days"] <= most)
+        )
+        rows.append((label, count, f"{url}{least}" + (f"&max_stay={most}" if most is not None else ""), ""))
     return bars(rows)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from infra.errors import Invalid, Problem
+from infra.errors import Invalid, Problem, UnsupportedMediaType
 from web.localization import N_, pesos
 
 Translate = Callable[[str], str]
@@ -19,12 +19,18 @@ SENTENCES = {
     "Somebody else acted on this package at the same time": N_(
         "Somebody else acted on it at this moment: scan it again."
     ),
+    "This Idempotency-Key came with another body before": N_(
+        "This form was sent before, with something else in it. Open the page again."
+    ),
+    "The package has this photo already": N_("It has this photo already."),
+    "The package has 3 photos already": N_("It has three photos already."),
 }
 
 FIELDS = {
     "guide_number": N_("A guide has 5 to 50 letters, digits or dashes."),
     "customer_name": N_("A name has 2 to 100 characters."),
     "customer_phone": N_("That isn't a phone number. Outside Colombia it needs + and the country code."),
+    "photo": N_("That photo can't be read. Take it again."),
     "amount_reason": N_("Another amount needs its reason."),
 }
 
@@ -34,6 +40,8 @@ def sentence(problem: Problem, _: Translate) -> str:
     if isinstance(problem, Invalid):
         known = [_(FIELDS[name]) for name in problem.members["errors"] if name in FIELDS]
         return " ".join(known) or problem.detail
+    if isinstance(problem, UnsupportedMediaType):
+        return _("That isn't a photo: it must be JPEG, PNG or WebP.")
     if "due" in problem.members:
         return _("What is due is %(due)s now: another amount needs its reason.") % {
             "due": pesos(problem.members["due"])

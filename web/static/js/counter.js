@@ -1,4 +1,5 @@
 // The counter: one field for the scanner, whose scans queue up; the service answers each with what lies on the counter.
+import { album } from "./photo.js";
 import { Queue, SignedOut, storeOf } from "./queue.js";
 import { isMuted, mute, play } from "./sound.js";
 
@@ -141,7 +142,36 @@ document.addEventListener("input", (event) => {
   else if (event.target.matches?.("#received, [name=charged]")) reckon();
 });
 
+// Photos go beside the scans: neither waits for the other.
+const photos = album(
+  ({ said, guide }, answer) => {
+    const text = answer.ok ? said.kept : answer.status === 409 ? said.full : said.refused;
+    byId("said").textContent = `${guide}: ${text}`;
+    if (answer.ok) picture(said, answer.headers.get("Location"));
+    else enter(`<li class="log-bad"></li>`, `${guide}: ${text}`);
+    play(answer.ok ? "good" : "bad");
+  },
+  (waiting, trouble) => trouble && changed(queue.steps.length, trouble),
+);
+
+/** Show a photo on its parcel's card, where that still lies on the counter. */
+function picture(said, address) {
+  const list = work().querySelector(`[data-photos="${said.photos}"] + .photos`);
+  if (!list) return;
+  const image = Object.assign(new Image(160, 160), { src: address, alt: `${said.photo} ${list.children.length + 1}` });
+  const item = document.createElement("li");
+  item.append(image);
+  list.append(item);
+}
+
 document.addEventListener("change", (event) => {
+  const box = event.target.closest("[data-photos]");
+  if (box) {
+    const said = { ...box.dataset };
+    for (const file of event.target.files) photos.push({ path: said.photos, guide: said.guide, said, file });
+    event.target.value = "";
+    ready();
+  }
   if (event.target.type === "radio") {
     store.write("work", csv(work()));
     store.write("settings", settings());

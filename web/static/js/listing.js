@@ -28,7 +28,8 @@ function holdingStill(work) {
 /** Show the rows anew, as many as there are, at least as new as the last change that was told. */
 async function refresh() {
   const before = asked;
-  const address = new URL(listing().dataset.url, location.href);
+  const shown = listing().dataset.url;
+  const address = new URL(shown, location.href);
   address.searchParams.set("rows", Math.min(Math.max(rows().length, PAGE), 1000));
   if (batch) address.searchParams.set("batch", batch);
   try {
@@ -36,7 +37,8 @@ async function refresh() {
     if (answer.headers.has("HX-Redirect")) location.assign(answer.headers.get("HX-Redirect"));
     const text = await answer.text();
     say(answer.ok && !isAway);
-    if (!answer.ok || asked !== before) return;
+    if (listing().dataset.url !== shown) refreshSoon(); // a filter's answer came meanwhile: this is of the listing before
+    if (!answer.ok || asked !== before || listing().dataset.url !== shown) return;
     const known = versions();
     const swap = { swapStyle: "morph:outerHTML", swapDelay: 0, settleDelay: 0 };
     holdingStill(() => htmx.swap(listing(), text, swap, { contextElement: listing() }));

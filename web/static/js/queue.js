@@ -12,7 +12,8 @@ export class SignedOut extends Error {}
 
 export class Queue {
   /** `send(step, signal)` resolves once the step is answered; `changed(waiting, trouble)` tells how it stands. */
-  constructor(store, send, changed) {
+  constructor(store, send, changed, longest = LONGEST_WAIT) {
+    this.longest = longest;
     this.store = store;
     this.send = send;
     this.changed = changed;
@@ -37,7 +38,7 @@ export class Queue {
     this.isRunning = true;
     for (let tries = 0; this.steps.length; ) {
       try {
-        await this.send(this.steps[0], AbortSignal.timeout(LONGEST_WAIT));
+        await this.send(this.steps[0], AbortSignal.timeout(this.longest));
         this.steps.shift();
         tries = 0;
         this.keep();
