@@ -50,7 +50,9 @@ def test_an_admin_sees_what_stands_in_the_way(
     ):
         holder.execute("SELECT pg_current_xact_id()")
         told = client.get("/api/v1/admin/projections").json()
-        assert [(one["pid"], one["application_name"], one["state"]) for one in told.pop("old_transactions")] == [
+        # Those that look at the database have one for a moment, too.
+        old = [one for one in told.pop("old_transactions") if not one["application_name"].startswith("paqueteria")]
+        assert [(one["pid"], one["application_name"], one["state"]) for one in old] == [
             (holder.info.backend_pid, "report", "idle in transaction")
         ]
     shop.conn.close()
