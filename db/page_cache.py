@@ -43,6 +43,9 @@ BREAK = 1.0
 FORGOTTEN = 3600
 """Seconds after which Redis may forget what was said of a scope; no page lives that long."""
 
+FOLLOWED = 60
+"""Seconds within which a page that is filled is told of in the traces of what made it."""
+
 DISCARDED = "discarded"
 """The message that ends every belief in pages of before; an epoch's name is of hexadecimal digits."""
 
@@ -124,6 +127,11 @@ def discards_key(scope: str) -> str:
     return f"{PREFIX}:discards:{scope}"
 
 
+def requests_key(batch: int) -> str:
+    """Name the list of the requests that made a batch."""
+    return f"{PREFIX}:requests:{batch}"
+
+
 def _page_key(place: Place, generation: int) -> str:
     return f"{PREFIX}:page:{place.epoch}:{generation}:{place.discards}:{place.digest}"
 
@@ -194,6 +202,11 @@ class PageCache:
     async def release(self, place: Place, name: str) -> None:
         """Let others compute the page, unless the claim has run out and is somebody else's."""
         await self._ask(cast("Awaitable[None]", self._redis.eval(RELEASE, 1, _fill_key(place), name)))
+
+    async def requests_of(self, batch: int) -> list[str]:
+        """Name the requests that made a batch, where the projector has said so (see `infra.tracing`)."""
+        named = cast("bytes | None", await self._ask(self._redis.get(requests_key(batch))))
+        return named.decode().split() if named else []
 
     @property
     def _is_away(self) -> bool:
@@ -280,6 +293,14 @@ class EpochKeeper:
         """Let no page from before be believed: somebody else has changed what they show."""
         self._epoch = None
         await self.renew()
+
+    async def name_requests(self, batch: int, request_ids: Sequence[str]) -> None:
+        """Say whose changes a batch holds, for as long as a page of it may be filled."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._redis.set(requests_key(batch), " ".join(request_ids), ex=FOLLOWED)
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("page_cache_away", during="name_requests", error=type(error).__name__)
 
     async def announce(self, scopes: Collection[str], batch: int) -> None:
         """Raise the scopes' generations, after the batch has committed.

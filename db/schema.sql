@@ -1,8 +1,9 @@
-CREATE EXTENSION IF NOT EXISTS pg_stat_statements WITH SCHEMA public;
+CREATE SCHEMA monitoring;
+CREATE EXTENSION IF NOT EXISTS pg_stat_statements WITH SCHEMA monitoring;
 COMMENT ON EXTENSION pg_stat_statements IS 'track planning and execution statistics of all SQL statements executed';
 CREATE EXTENSION IF NOT EXISTS pg_trgm WITH SCHEMA public;
 COMMENT ON EXTENSION pg_trgm IS 'text similarity measurement and index searching based on trigrams';
-CREATE EXTENSION IF NOT EXISTS pgstattuple WITH SCHEMA public;
+CREATE EXTENSION IF NOT EXISTS pgstattuple WITH SCHEMA monitoring;
 COMMENT ON EXTENSION pgstattuple IS 'show tuple-level statistics';
 CREATE EXTENSION IF NOT EXISTS unaccent WITH SCHEMA public;
 COMMENT ON EXTENSION unaccent IS 'text search dictionary that removes accents';

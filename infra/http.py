@@ -14,12 +14,13 @@ import structlog
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.telemetry import TelemetryConfig
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from infra import logs
+from infra import logs, tracing
 from infra.auth import PUBLIC, Caller, allow
 from infra.clock import system_clock
 from infra.documentation import document
@@ -37,6 +38,9 @@ PROBLEM_TYPE = "application/problem+json"
 
 AWAY = (psycopg.OperationalError, psycopg.InterfaceError, psycopg_pool.PoolTimeout)
 """What is raised while the database can't be reached."""
+
+OURS_INSTEAD: TelemetryConfig = {"auto_configure": False, "tracing": False, "metrics": False, "logs": False}
+"""FastAPI's own telemetry tells paths and queries, which are about people; see `infra.tracing` and `infra.metrics`."""
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 Findings = Callable[[], Awaitable[Mapping[str, str]]]
@@ -140,8 +144,11 @@ class Observed:
             failure = Problem("The server failed; its log has the details under this request's X-Request-Id")
             await respond(failure, Request(scope))(scope, receive, send_observed)
         finally:
-            seconds = counted.observe(scope["method"], getattr(scope.get("route"), "path", "unknown"))
+            route = getattr(scope.get("route"), "path", "unknown")
+            seconds = counted.observe(scope["method"], route)
             tell_of_request(scope, counted.status, seconds)
+            if tracing.is_on():
+                tracing.tell_request(request_id, f"{scope['method']} {route}", seconds, status=int(counted.status))
             structlog.contextvars.unbind_contextvars("request_id")
 
 
@@ -255,6 +262,7 @@ async def prometheus() -> Response:
 def create_app(title: str, description: str, routers: Iterable[APIRouter], lifespan: Lifespan) -> FastAPI:
     """Compose an application; `lifespan` opens what the routes use and sets `app.state` (see `db.connections`)."""
     logs.configure()
+    tracing.configure()
     app = Fronted(
         title=title,
         description=description,
@@ -262,6 +270,7 @@ def create_app(title: str, description: str, routers: Iterable[APIRouter], lifes
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        telemetry=OURS_INSTEAD,
         strict_content_type=False,
     )
     app.state.clock = system_clock

@@ -15,7 +15,7 @@ from db.connections import make_redis
 from db.leadership import LEAD
 from db.page_cache import HEARTBEAT, EpochKeeper
 from db.pools import Connection, connect, cut_off
-from infra import logs, metrics, process_figures
+from infra import logs, metrics, process_figures, tracing
 from infra.clock import Clock, system_clock
 from infra.errors import ConfigurationError
 from infra.settings import Settings
@@ -67,6 +67,7 @@ class Job:
 async def run(settings: Settings, clock: Clock = system_clock, jobs: Sequence[Job] = ()) -> None:
     """Stand by, lead, and stand by again after a failure, until cancelled."""
     settings = settings.for_projector()
+    tracing.configure()
     metrics.PROJECTION_LEADER.set(0)
     watches = (projection_health.watch(settings.postgres_dsn, clock), process_figures.report("projector"))
     async with make_redis(settings) as redis, running(*watches):

@@ -23,7 +23,7 @@ from redis.asyncio import Redis
 from db import consistency
 from db.page_cache import EpochKeeper
 from db.pools import Connection, connect
-from infra import logs, metrics
+from infra import logs, metrics, tracing
 from infra.clock import Clock, system_clock
 from projections import batch_changes, page_generations, parking
 from projections.changes import (
@@ -85,6 +85,11 @@ READ_PARKED = "SELECT DISTINCT kind, key FROM parked_changes"
 
 READ_MADE_AT = "SELECT max(at) FROM change_log WHERE xid = %(xid)s::text::xid8"
 
+READ_REQUESTS = """
+SELECT DISTINCT request_id FROM change_log
+WHERE xid = ANY(%(xids)s::text[]::xid8[]) AND request_id IS NOT NULL LIMIT %(most)s
+"""
+
 MOVE_CHECKPOINT = f"""
 WITH {page_generations.RAISED}, {batch_changes.NOTED}
 UPDATE projection_checkpoint SET snapshot = %(snapshot)s::pg_snapshot, batch = %(batch)s, at = %(at)s,
@@ -112,6 +117,8 @@ class Batch:
     is_last: bool
     made_at: tuple[datetime, ...] = ()
     """When each transaction that is in now, and wasn't before, says that it was made."""
+    xids: tuple[int, ...] = ()
+    """The transactions that it read."""
 
     @property
     def base(self) -> int:
@@ -230,7 +237,15 @@ async def _project(
         row = await (await conn.execute(READ_MADE_AT, {"xid": str(work.part.xid)})).fetchone()
         made_at += row or ()
     rows, is_last = sum(change.rows for change in changes), end is None and not unfinished.in_parts
-    return Batch(number, rows, frozenset(derived.scopes), is_new=is_new, is_last=is_last, made_at=tuple(made_at))
+    return Batch(
+        number,
+        rows,
+        frozenset(derived.scopes),
+        is_new=is_new,
+        is_last=is_last,
+        made_at=tuple(made_at),
+        xids=tuple(change.xid for change in changes),
+    )
 
 
 def _plan(
@@ -316,7 +331,10 @@ async def project_pending(
             await keeper.begin_anew()
         known = batch.number
         if batch.is_new:
-            _measure(batch, time.perf_counter() - started, clock())
+            seconds = time.perf_counter() - started
+            _measure(batch, seconds, clock())
+            if tracing.is_on():
+                await _trace(conn, keeper, batch, seconds)
             await announce(conn, keeper, batch)
         if batch.is_last:
             return known
@@ -328,6 +346,15 @@ def _measure(batch: Batch, seconds: float, now: datetime) -> None:
     metrics.PROJECTED_CHANGES.inc(batch.changes)
     for made_at in batch.made_at:
         metrics.COMMIT_TO_VISIBLE_SECONDS.observe((now - made_at).total_seconds())
+
+
+async def _trace(conn: Connection, keeper: EpochKeeper, batch: Batch, seconds: float) -> None:
+    """Tell of the batch in the traces of the commands in it, and let readers who show it know whose they are."""
+    binds = {"xids": [str(xid) for xid in batch.xids], "most": tracing.MOST_FOLLOWED}
+    found = [request_id for (request_id,) in await (await conn.execute(READ_REQUESTS, binds)).fetchall()]
+    for request_id in found:
+        tracing.tell_consequence(request_id, "project", seconds, batch=batch.number, changes=batch.changes)
+    await keeper.name_requests(batch.number, found)
 
 
 async def open_projector(dsn: str, name: str = "projector") -> Connection:

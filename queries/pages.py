@@ -20,7 +20,7 @@ from db.announcements import View
 from db.connections import Connections, current_connections
 from db.consistency import HEADER, Checkpoint, Token
 from db.page_cache import Page, Place
-from infra import metrics
+from infra import metrics, tracing
 from infra.errors import NotFound, Unavailable
 from infra.http import AWAY, problems
 from queries.finished import Finished, Sent, takes_gzip
@@ -180,10 +180,18 @@ class Edge:
             if announced is None or page.checkpoint.batch < announced.batch:
                 return self._keep(query, digest, page, None, None), "MISS"
             await cache.keep(place, page, generations, query.now)
-            metrics.CACHE_FILL_SECONDS.observe(time.perf_counter() - started)
+            await self._tell_of_fill(max(generations), time.perf_counter() - started)
             return self._keep(query, digest, page, place, view), "MISS"
         finally:
             await cache.release(place, claim)
+
+    async def _tell_of_fill(self, batch: int, seconds: float) -> None:
+        """Count the page, and tell of it in the traces of the commands that made its last batch."""
+        metrics.CACHE_FILL_SECONDS.observe(seconds)
+        if tracing.is_on():
+            route = getattr(self.request.scope.get("route"), "path", "unknown")
+            for request_id in await self.connections.page_cache.requests_of(batch):
+                tracing.tell_consequence(request_id, "refresh page", seconds, batch=batch, route=route)
 
     def _keep(self, query: Query, digest: str, page: Page, place: Place | None, view: View | None) -> Ready:
         is_of_view = place is not None and view is not None and place.epoch == view.epoch

@@ -277,6 +277,19 @@ def test_commands_bring_their_own_servers(shop: Shop) -> None:
         assert "Made the first ADMIN: admin" in shop.log(), "a shop that was seeded first needs its ADMIN too"
 
 
+def test_a_monitor_that_watches_looks_again_until_it_is_stopped(shop: Shop) -> None:
+    """One line of JSON a look, as it is made; that nothing runs here is what each of them says."""
+    command = [sys.executable, "manage.py", "monitor", "--json", "--watch", "--every", "0.1"]
+    with subprocess.Popen(command, env=shop.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        looks = [json.loads(process.stdout.readline()) for _ in range(2)]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) != 0
+    for look in looks:
+        assert any(problem.startswith("the service can't be asked") for problem in look["problems"])
+        assert look["machine"]["cpus"] > 0
+
+
 def test_what_can_be_foreseen_is_one_line(shop: Shop, database: str) -> None:
     """A taken port, a wrong address, a newer database: a sentence, and a status that isn't zero."""
     key = {"PAQUETERIA_SECRET_KEY": "a key for tests, and for nothing else"}

@@ -14,15 +14,18 @@ BEGIN
     EXECUTE format('ANALYZE %I', name);
 END $$;
 
--- Which statements take the time, and how much of a table is air. A server that lacks them, or doesn't let us have them,
--- serves as well: the monitor says then that it can't know.
+-- Which statements take the time, and how much of a table is air: in a schema of their own, into which the processes'
+-- roles don't see. A server that lacks them, or doesn't let us have them, serves as well: the monitor says then that it
+-- can't know.
+CREATE SCHEMA monitoring;
+
 DO $$
 DECLARE
     extension text;
 BEGIN
     FOREACH extension IN ARRAY ARRAY['pg_stat_statements', 'pgstattuple'] LOOP
         BEGIN
-            EXECUTE format('CREATE EXTENSION IF NOT EXISTS %I', extension);
+            EXECUTE format('CREATE EXTENSION IF NOT EXISTS %I WITH SCHEMA monitoring', extension);
         EXCEPTION WHEN insufficient_privilege OR undefined_file OR feature_not_supported THEN
             RAISE NOTICE 'without the extension %', extension;
         END;

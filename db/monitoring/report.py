@@ -17,7 +17,7 @@ from infra.errors import Unavailable
 from infra.machine import measure_machine
 from infra.settings import Settings
 
-STATEMENT_TIMEOUT = "SET statement_timeout = '20s'"
+SESSION = "SELECT set_config('statement_timeout', '20s', false), set_config('search_path', 'public, monitoring', false)"
 
 ENOUGH_LOOKS = 100
 """Looks at the caches before a low share of hits says anything."""
@@ -31,7 +31,7 @@ async def make_report(settings: Settings) -> Report:
     headers: dict[str, str] = {}
     try:
         async with await connect(settings.postgres_dsn, "monitor") as conn:
-            await conn.execute(STATEMENT_TIMEOUT)
+            await conn.execute(SESSION)
             headers = await service.sign_in(conn, settings, datetime.now(UTC))
             told = await database.describe(conn) | await _projection(conn, settings)
     except (psycopg.Error, OSError) as error:

@@ -1,5 +1,7 @@
 """What an ADMIN is told of the projections is what readiness and the gauges are told."""
 
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import psycopg
@@ -21,7 +23,7 @@ INSERT INTO staff (username, full_name, role, password_hash) VALUES ('admin', 'A
 """
 
 
-def admin_of(settings: Settings, clock: Clock) -> dict[str, str]:
+def admin_of(settings: Settings, clock: Callable[[], datetime]) -> dict[str, str]:
     with psycopg.connect(settings.postgres_dsn, autocommit=True) as conn:
         staff = conn.execute(ADD_ADMIN).fetchone()
     assert staff is not None
@@ -48,7 +50,9 @@ def test_an_admin_sees_what_stands_in_the_way(
     ):
         holder.execute("SELECT pg_current_xact_id()")
         told = client.get("/api/v1/admin/projections").json()
-        assert [(one["pid"], one["application_name"], one["state"]) for one in told.pop("old_transactions")] == [
+        # Those that look at the database have one for a moment, too.
+        old = [one for one in told.pop("old_transactions") if not one["application_name"].startswith("paqueteria")]
+        assert [(one["pid"], one["application_name"], one["state"]) for one in old] == [
             (holder.info.backend_pid, "report", "idle in transaction")
         ]
     shop.conn.close()

@@ -227,21 +227,20 @@ def test_a_failure_tells_no_secret_and_has_an_id(client: TestClient) -> None:
 
 def test_requests_are_counted_by_method_route_and_status(client: TestClient, operator: dict[str, str]) -> None:
     """With their time and both bodies' bytes; whatever a caller makes up comes to no series of its own."""
+
+    def sums(method: str, route: str, status: str) -> list[float]:
+        labels = frozenset({"method": method, "route": route, "status": status}.items())
+        names = ("request_duration_seconds_count", "request_size_bytes_sum", "response_size_bytes_sum")
+        return [samples().get((f"paqueteria_http_{name}", labels), 0.0) for name in names]
+
+    before, strange = sums("POST", "/api/v1/things", "200"), sums("other", "unknown", "404")
     body = b'{"name": "Ana", "amount": 3}'
     answer = client.post("/api/v1/things", content=body, headers=operator | {"Content-Type": "application/json"})
     client.request("INVENTED", "/api/v1/nowhere")
-    told = samples()
-
-    def sums(method: str, route: str, status: str) -> list[float | None]:
-        labels = frozenset({"method": method, "route": route, "status": status}.items())
-        names = ("duration_seconds_count", "request_size_bytes_sum", "response_size_bytes_sum")
-        return [
-            told.get((f"paqueteria_http_{name if 'size' in name else f'request_{name}'}", labels)) for name in names
-        ]
-
-    assert sums("POST", "/api/v1/things", "200") == [1, len(body), len(answer.content)]
-    assert sums("other", "unknown", "404")[0] == 1
-    assert not any("INVENTED" in dict(labels).values() for _, labels in told)
+    after = sums("POST", "/api/v1/things", "200")
+    assert [b - a for a, b in zip(before, after, strict=True)] == [1, len(body), len(answer.content)]
+    assert sums("other", "unknown", "404")[0] == strange[0] + 1
+    assert not any("INVENTED" in dict(labels).values() for _, labels in samples())
 
 
 def test_health_metrics_and_documentation(client: TestClient) -> None:
