@@ -228,13 +228,13 @@ def test_position_and_observations_by_hand(visitor: Visitor, shop: Shop, languag
     place = f"A-{870 + 2 * (language == 'es') + (size == 'wide')}"
     first, second, third = (shop.announce()["guide_number"] for _ in range(3))
     page = visitor.open("/mostrador", size=size, language=language)
-    page.get_by_label(_("Position")).fill(place.lower())
-    page.get_by_label(_("Position")).press("Enter")
+    page.get_by_label(_("Position"), exact=True).fill(place.lower())
+    page.get_by_label(_("Position"), exact=True).press("Enter")
     expect(page.locator("#q")).to_be_focused()
     scan(page, "#Mojado")
     scan(page, first)
     expect(page.locator(".outcome-good .huge")).to_have_text(place)
-    expect(page.get_by_label(_("Position"))).to_have_value("")
+    expect(page.get_by_label(_("Position"), exact=True)).to_have_value("")
     package = shop.becomes(first, "RECEIVED")
     assert (package["position"], package["observations"]) == (place, "Mojado")
     for position, said in (
@@ -245,7 +245,7 @@ def test_position_and_observations_by_hand(visitor: Visitor, shop: Shop, languag
         scan(page, second)
         expect(page.locator(".work > .notice-bad")).to_contain_text(said)
     page.reload()
-    expect(page.get_by_label(_("Position"))).to_have_value("ZZZ")
+    expect(page.get_by_label(_("Position"), exact=True)).to_have_value("ZZZ")
     scan(page, "@")
     scan(page, second)
     assert shop.becomes(second, "RECEIVED")["observations"] is None
