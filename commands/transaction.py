@@ -34,6 +34,9 @@ ATTEMPTS = 5
 
 KEPT_FOR = timedelta(hours=24)
 
+THROTTLED = "public-commands"
+"""What the public's commands are counted as, by whichever page or endpoint they come."""
+
 CHUNK = 5000
 """Rows that one transaction of a job touches."""
 
@@ -249,7 +252,7 @@ class Transaction:
         if self.throttle and self.actor is None:
             address = client_address(self.request, self.connections.settings.trusted_proxies)
             rule, self.throttle = self.throttle, ""
-            await self.connections.throttle.hit(rule, self.request.url.path, address)
+            await self.connections.throttle.hit(rule, THROTTLED, address)
 
     async def _apply(self, conn: Connection, work: Work, token: str) -> Answer:
         context = Context(self.clock(), self.actor, self.if_match, self.request.state.request_id)

@@ -71,6 +71,10 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
+Respond = Callable[[Problem, Request], Response]
+"""Writes a refusal for whoever asks; `app.state.respond`, where it is set, writes what nobody foresaw."""
+
+
 def respond(problem: Problem, request: Request) -> Response:
     """Write a refusal as problem+json."""
     return JSONResponse(
@@ -142,7 +146,8 @@ class Observed:
             if counted.status:
                 raise  # half an answer is out already: only breaking the connection tells the caller
             failure = Problem("The server failed; its log has the details under this request's X-Request-Id")
-            await respond(failure, Request(scope))(scope, receive, send_observed)
+            answer: Respond = getattr(scope["app"].state, "respond", respond)
+            await answer(failure, Request(scope))(scope, receive, send_observed)
         finally:
             route = getattr(scope.get("route"), "path", "unknown")
             seconds = counted.observe(scope["method"], route)

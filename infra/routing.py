@@ -22,6 +22,9 @@ BODY_WITHIN = 30.0
 ANSWERED_WITHIN = 60.0
 """Seconds in which an answer must be there to be sent; what is sent as it is made may take longer."""
 
+FORM = "application/x-www-form-urlencoded"
+"""What a form without files is sent as."""
+
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 INTEGER_DIGITS = 19
@@ -129,6 +132,7 @@ class GuardedRoute(APIRoute):
             if self.body_field is not None:
                 self._refuse_other_media(bounded)
                 await bounded.read(self.media_type)
+                request.state.sent = bounded
             return await _in_time(handle(bounded))
 
         return guarded
@@ -156,7 +160,7 @@ def _media_type(body: Any) -> str:  # noqa: ANN401
     """Tell what kind of body a field of this kind is read from; a file's is a form's too."""
     if isinstance(body, File):
         return "multipart/form-data"
-    return "application/x-www-form-urlencoded" if isinstance(body, Form) else "application/json"
+    return FORM if isinstance(body, Form) else "application/json"
 
 
 async def _in_time(answering: Coroutine[Any, Any, Response]) -> Response:

@@ -18,6 +18,7 @@ LANGUAGES = {"es": "Español", "en": "English"}
 DEFAULT = "es"
 COOKIE = "paqueteria_language"
 REGIONS = {"es": "es_CO", "en": "en"}
+IN_FULL = {"es": "EEEE d 'de' MMMM 'de' y, HH:mm", "en": "EEEE, d MMMM y, HH:mm"}
 CATALOGUES = Path(__file__).parent / "locale"
 
 COLOMBIA = 57
@@ -76,8 +77,7 @@ def instant(text: str) -> datetime:
 
 def exact(at: datetime, language: str) -> str:
     """Write an instant in full, by Bogota's clock."""
-    pattern = "EEEE d MMMM y, HH:mm"
-    return format_datetime(at.astimezone(BOGOTA), pattern, locale=REGIONS[language])
+    return format_datetime(at.astimezone(BOGOTA), IN_FULL[language], locale=REGIONS[language])
 
 
 def day(at: datetime, language: str) -> str:

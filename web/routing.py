@@ -1,6 +1,6 @@
 """Routes that people see: guarded like every other, and what is refused is a page, or the way to sign in."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from http import HTTPStatus
 from typing import Any, cast
 from urllib.parse import quote
@@ -15,7 +15,7 @@ from infra.auth import is_from_our_pages
 from infra.errors import Forbidden, Invalid, NotFound, Problem, Unauthenticated, Unavailable
 from infra.fields import errors_by_field
 from infra.http import AWAY
-from infra.routing import GuardedRoute
+from infra.routing import FORM, GuardedRoute
 from web.rendering import render
 
 log = logs.get("pages")
@@ -36,9 +36,17 @@ class PageRoute(GuardedRoute):
                     raise Forbidden("This form was sent from another site")
                 return await guarded(request)
             except (Problem, RequestValidationError, *AWAY) as error:
-                return refuse(request, problem_of(error))
+                return refuse(request, problem_of(error), await self._typed(request))
 
         return page
+
+    async def _typed(self, request: Request) -> list[tuple[str, str]]:
+        """Give what a form came with, to be sent once more; one with a password is typed again."""
+        sent: Request | None = getattr(request.state, "sent", None)
+        if sent is None or self.media_type != FORM:
+            return []
+        typed = [(name, value) for name, value in (await sent.form()).multi_items() if isinstance(value, str)]
+        return [] if "password" in dict(typed) else typed
 
     def _refuse_unknown_parameters(self, request: Request) -> None:
         """Leave them: an address that somebody was sent may carry marks of others."""
@@ -62,12 +70,15 @@ def problem_of(error: Exception) -> Problem:
     return Unavailable("The database can't be reached right now")
 
 
-def refuse(request: Request, problem: Problem) -> Response:
-    """Answer a refusal: who isn't signed in is sent to do so, and comes back to where they were."""
+def refuse(request: Request, problem: Problem, typed: Sequence[tuple[str, str]] = ()) -> Response:
+    """Answer a refusal: who isn't signed in is sent to do so, and comes back to where they were.
+
+    `typed` is what a form came with: of what is away for a moment the page asks again by itself.
+    """
     if isinstance(problem, Unauthenticated):
         return _to_sign_in(request)
     headers = {name: value for name, value in problem.headers.items() if name == "Retry-After"}
-    return render(request, "error.html", {"problem": problem}, status=problem.status, headers=headers)
+    return render(request, "error.html", {"problem": problem, "typed": typed}, status=problem.status, headers=headers)
 
 
 def _to_sign_in(request: Request) -> Response:
@@ -86,4 +97,4 @@ async def no_such_page(request: Request, error: Exception) -> Response:
     """Starlette's own refusals to a browser, outside the APIs."""
     error = cast("HTTPException", error)
     problem = NotFound("There is nothing under this address")
-    return render(request, "error.html", {"problem": problem}, status=error.status_code)
+    return render(request, "error.html", {"problem": problem, "typed": ()}, status=error.status_code)

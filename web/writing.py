@@ -19,7 +19,7 @@ KEY = r"^[A-Za-z0-9-]{8,80}$"
 """The idempotency key that a form carries from when it is shown."""
 
 
-def transaction(request: Request, key: str, version: int | None = None) -> Transaction:
+def transaction(request: Request, key: str | None, version: int | None = None) -> Transaction:
     """Give the transaction of a form; with a version it applies to what the reader saw, and to nothing newer."""
     if_match = IfMatch(None if version is None else frozenset({str(version)}))
     clock = request.app.state.clock

@@ -23,6 +23,17 @@ from tests.service import projecting, serving
 from tests.support import moved
 from tests.web.shop import PASSWORD, STAFF, Shop, run_apart
 
+EVERYWHERE = pytest.mark.parametrize(
+    ("language", "size"),
+    [
+        ("es", "wide"),
+        ("en", "narrow"),
+        pytest.param("es", "narrow", marks=pytest.mark.long),
+        pytest.param("en", "wide", marks=pytest.mark.long),
+    ],
+)
+"""Both languages and both widths; each of them once in `make test`, every pair in `make chaos`."""
+
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 SIZES = {"wide": (1280, 800), "narrow": (390, 844)}
 PATIENCE = 10_000

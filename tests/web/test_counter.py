@@ -8,8 +8,10 @@ from playwright.sync_api import Page, Route, expect
 
 from tests.pictures import taken
 from tests.web.axe import violations
-from tests.web.conftest import Visitor, chosen
+from tests.web.conftest import EVERYWHERE, Visitor, chosen
 from tests.web.shop import Shop
+from web.localization import translations
+from web.pages.counter.codes import COMMANDS
 
 
 def scan(page: Page, text: str) -> None:
@@ -18,9 +20,8 @@ def scan(page: Page, text: str) -> None:
     page.keyboard.press("Enter")
 
 
-@pytest.mark.parametrize("size", ["wide", "narrow"])
-@pytest.mark.parametrize("language", ["es", "en"])
-def test_an_announced_parcel_is_one_scan(visitor: Visitor, shop: Shop, size: str, language: str) -> None:
+@EVERYWHERE
+def test_an_announced_parcel_is_one_scan(visitor: Visitor, shop: Shop, language: str, size: str) -> None:
     """It is received, its position stands large, the message for its customer is ready, and the field waits."""
     announced = shop.announce(customer_name="Zoë Núñez")
     page = visitor.open("/mostrador", size=size, language=language)
@@ -40,75 +41,86 @@ def test_an_announced_parcel_is_one_scan(visitor: Visitor, shop: Shop, size: str
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_a_photo_after_the_reception(visitor: Visitor, shop: Shop) -> None:
+@EVERYWHERE
+def test_a_photo_after_the_reception(visitor: Visitor, shop: Shop, language: str, size: str) -> None:
     """It is taken on the card, goes out beside the scans, and the field has the focus; a refusal is said."""
+    _ = translations(language).gettext
     announced, other = shop.announce(), shop.announce()
-    page = visitor.open("/mostrador")
+    page = visitor.open("/mostrador", size=size, language=language)
     scan(page, announced["guide_number"])
-    page.get_by_label("Foto").set_input_files([chosen(taken())])
-    expect(page.get_by_role("img", name="Foto 1")).to_be_visible()
+    page.get_by_label(_("Photo")).set_input_files([chosen(taken())])
+    expect(page.get_by_role("img", name=_("Photo") + " 1")).to_be_visible()
     expect(page.locator("#q")).to_be_focused()
-    page.get_by_label("Foto").set_input_files([chosen(b"no picture")])
-    expect(page.locator("#log .log-bad")).to_contain_text("JPEG, PNG o WebP")
+    page.get_by_label(_("Photo")).set_input_files([chosen(b"no picture")])
+    expect(page.locator("#log .log-bad")).to_contain_text("JPEG, PNG")
     scan(page, other["guide_number"])
     expect(page.locator(".outcome-good .code").first).to_have_text(other["guide_number"])
-    assert page.get_by_role("img", name="Foto 1").count() == 0
+    assert page.get_by_role("img", name=_("Photo") + " 1").count() == 0
     assert len(shop.package(announced["package_id"])["photos"]) == 1
     visitor.faults.clear()  # the browser itself remarks on the 415
 
 
-def test_a_known_customers_parcel_is_two_scans_and_enter(visitor: Visitor, shop: Shop) -> None:
+@EVERYWHERE
+def test_a_known_customers_parcel_is_two_scans_and_enter(
+    visitor: Visitor, shop: Shop, language: str, size: str
+) -> None:
     """The new guide, the customer's phone, Enter; the carrier is known by the shape of its code."""
+    _ = translations(language).gettext
     phone = shop.phone()
     shop.receive(customer_name="Lucía Álzate", customer_phone=phone)
     guide = f"1Z999AA1{int(time.time()) % 10**10:010}"
-    page = visitor.open("/mostrador")
+    page = visitor.open("/mostrador", size=size, language=language)
     scan(page, guide)
     scan(page, phone)
-    expect(page.locator("#prompt")).to_have_text("Enter lo recibe para Lucía Álzate")
+    expect(page.locator("#prompt")).to_have_text(_("Enter receives it for %(name)s") % {"name": "Lucía Álzate"})
     page.wait_for_timeout(300)  # a person's Enter, not the second line end of a scanner
     page.keyboard.press("Enter")
     expect(page.locator(".outcome-good")).to_contain_text("Lucía Álzate")
     assert shop.becomes(guide, "RECEIVED")["carrier"] == "UPS"
 
 
-def test_a_new_customer_is_asked_for_in_place(visitor: Visitor, shop: Shop) -> None:
+@EVERYWHERE
+def test_a_new_customer_is_asked_for_in_place(visitor: Visitor, shop: Shop, language: str, size: str) -> None:
     """Phone, then name, in the same field; what is typed meanwhile is suggested from those who are known."""
-    shop.receive(customer_name="Wenceslao Zuluaga")
+    _ = translations(language).gettext
+    known = f"Wenceslao {language} {size}"
+    shop.receive(customer_name=known)
     guide, phone = shop.guide(), shop.phone()
-    page = visitor.open("/mostrador")
+    page = visitor.open("/mostrador", size=size, language=language)
     scan(page, guide)
     scan(page, phone)
-    expect(page.locator("#prompt")).to_have_text("Nombre del cliente nuevo")
+    expect(page.locator("#prompt")).to_have_text(_("Name of the new customer"))
     scan(page, "Inés Ñustes")
-    expect(page.locator("#prompt")).to_have_text("Enter lo recibe para Inés Ñustes")
-    page.wait_for_timeout(300)
-    page.keyboard.press("Enter")
+    expect(page.locator("#prompt")).to_have_text(_("Enter receives it for %(name)s") % {"name": "Inés Ñustes"})
+    page.get_by_label(_("Observations")).focus()
+    page.keyboard.press("Control+Enter")
     expect(page.locator(".outcome-good")).to_contain_text("Inés Ñustes")
     other = shop.guide()
     scan(page, other)
     expect(page.locator("#work")).to_have_attribute("data-step", "customer")
-    page.keyboard.type("wences")
+    page.keyboard.type(known.lower().replace("lao", ""))
     expect(page.get_by_role("option")).to_have_count(1)
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
-    expect(page.locator("#prompt")).to_have_text("Enter lo recibe para Wenceslao Zuluaga")
+    expect(page.locator("#prompt")).to_have_text(_("Enter receives it for %(name)s") % {"name": known})
 
 
-def test_parcels_are_handed_over_together(visitor: Visitor, shop: Shop) -> None:
+@EVERYWHERE
+def test_parcels_are_handed_over_together(visitor: Visitor, shop: Shop, language: str, size: str) -> None:
     """Each is scanned, one total, one method, change on the total; one that is refused is named and stays."""
+    _ = translations(language).gettext
     phone = shop.phone()
     first, second, third = shop.receive_many(3, customer_name="Gil Robledo", customer_phone=phone)
-    page = visitor.open("/mostrador")
+    page = visitor.open("/mostrador", size=size, language=language)
     scan(page, phone)
     expect(page.locator(".found .lines li")).to_have_count(3)
     for parcel in (first, second, third):
         scan(page, parcel["tracking_code"])
     expect(page.locator("#total")).to_have_text("$4.500")
     scan(page, "$4000")
-    expect(page.locator("#change")).to_have_text("faltan $500")
-    page.get_by_role("button", name="Entregar").click()
-    expect(page.locator(".work > .notice-bad")).to_contain_text("menos que el total")
+    expect(page.locator("#change")).to_have_text(_("short of") + " $500")
+    page.get_by_role("button", name=_("Hand over")).click()
+    expect(page.locator(".work > .notice-bad")).to_contain_text(_("The cash given is less than the total."))
     scan(page, "$20.000")
     expect(page.locator("#change")).to_have_text("$15.500")
     assert violations(page) == []
@@ -124,31 +136,34 @@ def test_parcels_are_handed_over_together(visitor: Visitor, shop: Shop) -> None:
         assert [payment["method"] for payment in package["payments"]] == ["CASH"]
 
 
-def test_another_amount_needs_its_reason(visitor: Visitor, shop: Shop) -> None:
+@EVERYWHERE
+def test_another_amount_needs_its_reason(visitor: Visitor, shop: Shop, language: str, size: str) -> None:
     """The server says what is due; who charges less says why, and who collects is noted."""
+    _ = translations(language).gettext
     parcel = shop.receive()
-    page = visitor.open("/mostrador")
+    page = visitor.open("/mostrador", size=size, language=language)
     scan(page, parcel["guide_number"])
-    page.get_by_text("Otro valor, u otra persona recoge").click()
-    page.get_by_label("Cobrar en total").fill("1.000")
-    page.get_by_role("button", name="Entregar").click()
-    expect(page.locator(".notice-bad").last).to_contain_text("Otro valor necesita su motivo.")
-    page.get_by_label("Motivo").fill("Cliente frecuente")
-    page.get_by_label("Quién recoge").fill("Su hermana")
+    page.get_by_text(_("Another amount, or somebody else collects")).click()
+    page.get_by_label(_("Charge in all")).fill("1.000")
+    page.get_by_role("button", name=_("Hand over")).click()
+    expect(page.locator(".notice-bad").last).to_contain_text(_("Another amount needs its reason."))
+    page.get_by_label(_("Reason")).fill("Cliente frecuente")
+    page.get_by_label(_("Who collects")).fill("Su hermana")
     page.keyboard.press("F4")
-    page.get_by_role("button", name="Entregar").click()
+    page.get_by_role("button", name=_("Hand over")).click()
     expect(page.locator(".outcome-good .huge")).to_have_text("$1.000")
     (payment,) = shop.becomes(parcel["guide_number"], "DELIVERED")["payments"]
     assert (payment["amount"], payment["amount_reason"]) == (1000, "Cliente frecuente")
     assert (payment["method"], payment["collected_by"]) == ("NEQUI", "Su hermana")
 
 
-def test_nothing_scanned_is_lost(visitor: Visitor, shop: Shop) -> None:
+@EVERYWHERE
+def test_nothing_scanned_is_lost(visitor: Visitor, shop: Shop, language: str, size: str) -> None:
     """A new guide waits while others are scanned, and over a reload; a scanner's second Enter confirms nothing."""
     waiting, later = shop.guide(), shop.guide()
     stored = shop.receive()
-    page = visitor.open("/mostrador")
-    for guide in (waiting, later, stored["guide_number"]):
+    page = visitor.open("/mostrador", size=size, language=language)
+    for guide in (waiting, later, "CMDAPARTE", stored["guide_number"]):
         scan(page, guide)
     page.keyboard.press("Enter")
     expect(page.locator(".pending .chip")).to_have_text([waiting, later])
@@ -157,6 +172,116 @@ def test_nothing_scanned_is_lost(visitor: Visitor, shop: Shop) -> None:
     assert shop.package(stored["package_id"])["status"] == "RECEIVED", "the second line end of a scanner"
     page.keyboard.press("Escape")
     expect(page.locator("#prompt")).to_contain_text(waiting)
+
+
+@EVERYWHERE
+def test_every_barcode_of_a_label_is_kept(visitor: Visitor, shop: Shop, language: str, size: str) -> None:
+    """A second one while receiving is another code of that parcel, unless it is said to be another's."""
+    phone = shop.phone()
+    shop.receive(customer_name="Lucía Álzate", customer_phone=phone)
+    guide, code, other = shop.guide(), shop.guide(), shop.guide()
+    page = visitor.open("/mostrador", size=size, language=language)
+    for scanned in (guide, code.lower(), guide, other):
+        scan(page, scanned)
+    expect(page.locator(".stages .code")).to_have_text([code, other])
+    page.keyboard.press("F10")
+    expect(page.locator(".receiving h2 .code")).to_have_text(other)
+    expect(page.locator(".pending .chip")).to_have_text(f"{guide} +1")
+    assert violations(page) == []
+    page.locator(".pending .chip").click()
+    expect(page.locator(".stages .code")).to_have_text(code)
+    for again in (other, guide):  # what waits is at hand when it is scanned again
+        scan(page, again)
+        expect(page.locator(".receiving h2 .code")).to_have_text(again)
+    between = shop.announce()["guide_number"]
+    scan(page, between)
+    assert shop.becomes(between, "RECEIVED")["other_codes"] == []
+    scan(page, phone)
+    scan(page, "CMDRECIBIR")
+    expect(page.locator(".outcome-good")).to_contain_text(code)
+    assert shop.becomes(guide, "RECEIVED")["other_codes"] == [code]
+    assert shop.becomes(code, "RECEIVED")["guide_number"] == guide
+    expect(page.locator(".receiving h2 .code")).to_have_text(other)  # it waited, and its turn has come
+
+
+@EVERYWHERE
+def test_the_second_barcode_of_an_announced_parcel(visitor: Visitor, shop: Shop, language: str, size: str) -> None:
+    """It was received by the first one already; one key makes the second another code of it."""
+    _ = translations(language).gettext
+    announced, code = shop.announce(), shop.guide()
+    page = visitor.open("/mostrador", size=size, language=language)
+    scan(page, announced["guide_number"])
+    scan(page, code)
+    expect(page.locator(".receiving h2 .code")).to_have_text(code)
+    scan(page, "cmdaparte")
+    expect(page.locator(".work > .notice-good")).to_contain_text(announced["guide_number"])
+    expect(page.locator(".receiving")).to_have_count(0)
+    assert shop.becomes(code, "RECEIVED")["package_id"] == announced["package_id"]
+    scan(page, "CMDAPARTE")
+    expect(page.locator(".notice-bad").last).to_contain_text(_("There is no code to sort out."))
+
+
+@EVERYWHERE
+def test_position_and_observations_by_hand(visitor: Visitor, shop: Shop, language: str, size: str) -> None:
+    """Typed in their fields or behind a mark, for one parcel; a place that is taken or unknown is said."""
+    _ = translations(language).gettext
+    place = f"A-{870 + 2 * (language == 'es') + (size == 'wide')}"
+    first, second, third = (shop.announce()["guide_number"] for _ in range(3))
+    page = visitor.open("/mostrador", size=size, language=language)
+    page.get_by_label(_("Position"), exact=True).fill(place.lower())
+    page.get_by_label(_("Position"), exact=True).press("Enter")
+    expect(page.locator("#q")).to_be_focused()
+    scan(page, "#Mojado")
+    scan(page, first)
+    expect(page.locator(".outcome-good .huge")).to_have_text(place)
+    expect(page.get_by_label(_("Position"), exact=True)).to_have_value("")
+    package = shop.becomes(first, "RECEIVED")
+    assert (package["position"], package["observations"]) == (place, "Mojado")
+    for position, said in (
+        (f"@{place}", _("Position %(position)s is taken.") % {"position": place}),
+        ("@ZZZ", _("There is no such position at this site.")),
+    ):
+        scan(page, position)
+        scan(page, second)
+        expect(page.locator(".work > .notice-bad")).to_contain_text(said)
+    page.reload()
+    expect(page.get_by_label(_("Position"), exact=True)).to_have_value("ZZZ")
+    scan(page, "@")
+    scan(page, second)
+    assert shop.becomes(second, "RECEIVED")["observations"] is None
+    scan(page, third)
+    shop.becomes(third, "RECEIVED")
+
+
+@EVERYWHERE
+def test_the_scanner_alone(visitor: Visitor, shop: Shop, language: str, size: str) -> None:
+    """Every step by a printed code: type, condition, reception, method, delivery; each does nothing out of place."""
+    announced = shop.announce()
+    page = visitor.open("/mostrador", size=size, language=language)
+    for code in ("CMDENTREGAR", "CMDRECIBIR"):
+        scan(page, code)
+        expect(page.locator(".notice-bad").last).to_be_visible()
+    for code in ("CMDEXTRASIZED", "CMDOPENED", f"]C1{announced['guide_number']}"):
+        scan(page, code)
+    package = shop.becomes(announced["guide_number"], "RECEIVED")
+    assert (package["package_type"], package["condition"]) == ("EXTRA_SIZED", "OPENED")
+    for code in (announced["guide_number"], "CMDCANCELAR"):
+        scan(page, code)
+    expect(page.locator("#work")).to_have_attribute("data-step", "idle")
+    for code in (announced["guide_number"], "CMDNEQUI", "CMDRECIBIR", "CMDENTREGAR", "CMDENTREGAR"):
+        scan(page, code)
+    package = shop.becomes(announced["guide_number"], "DELIVERED")
+    assert [payment["method"] for payment in package["payments"]] == ["NEQUI"]
+
+
+@EVERYWHERE
+def test_the_sheet_of_codes(visitor: Visitor, language: str, size: str) -> None:
+    """Each step that the counter knows, under what it does, to be printed."""
+    page = visitor.open("/mostrador/codigos", size=size, language=language)
+    expect(page.locator(".code-list svg.bars")).to_have_count(len(COMMANDS))
+    assert all(re.fullmatch("CMD[A-Z]+", code) for code in COMMANDS)
+    assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_a_lost_answer_is_asked_for_again_and_nothing_is_done_twice(visitor: Visitor, shop: Shop) -> None:
@@ -230,6 +355,9 @@ def test_keys_are_shown_and_work(visitor: Visitor) -> None:
     page.locator("#sound").focus()
     page.keyboard.type("abc")
     expect(page.locator("#q")).to_have_value("abc")
+    page.locator("#sound").focus()
+    page.keyboard.press("Control+/")
+    expect(page.locator("#q")).to_be_focused()
     expect(page.locator("#sound")).to_have_attribute("aria-pressed", re.compile("true"))
 
 

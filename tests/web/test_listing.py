@@ -2,16 +2,14 @@
 
 import re
 
-import pytest
 from playwright.sync_api import expect
 
 from tests.web.axe import violations
-from tests.web.conftest import Visitor
+from tests.web.conftest import EVERYWHERE, Visitor
 from tests.web.shop import Shop
 
 
-@pytest.mark.parametrize("size", ["wide", "narrow"])
-@pytest.mark.parametrize("language", ["es", "en"])
+@EVERYWHERE
 def test_one_parcel(visitor: Visitor, shop: Shop, size: str, language: str) -> None:
     """Status in words, code, guide, customer, position, and what is owed now; nobody is kept from reading it."""
     parcel = shop.receive(customer_name="Rocío Ñañez", package_type="EXTRA_SIZED")

@@ -1,6 +1,7 @@
 """A server stops in the middle of a shift: the page says so, keeps what was typed, and goes on by itself."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,6 +66,24 @@ def test_the_database_stops(clerk: Visitor, frail: Shop, servers: tuple[Postgres
     expect(page.locator("#q")).to_have_value("A MEDIO ESCRIBIR")
     for guide in guides:
         frail.becomes(guide, "RECEIVED")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("language", "said"), [("es", "se guarda"), ("en", "is kept")])
+def test_a_form_goes_out_again_by_itself(
+    clerk: Visitor, servers: tuple[PostgresServer, ValkeyServer], language: str, said: str
+) -> None:
+    """Whoever announces while the database is away is told, loses nothing, and arrives once it is back."""
+    page = clerk.open("/anunciar", who=None, language=language)
+    guide = f"CORTE-{language}-1".upper()
+    for name, text in (("guide_number", guide), ("customer_name", "Ana Gil"), ("customer_phone", "3001234567")):
+        page.locator(f"#{name}").fill(text)
+    page.get_by_role("checkbox").check()
+    servers[0].stop()
+    page.locator("form.announce button").click()
+    expect(page.locator(".empty")).to_contain_text(said, timeout=RECOVERY)
+    servers[0].start()
+    expect(page).to_have_url(re.compile("/seguimiento/"), timeout=RECOVERY)
 
 
 def test_redis_stops(clerk: Visitor, frail: Shop, servers: tuple[PostgresServer, ValkeyServer]) -> None:

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 from babel.messages.extract import DEFAULT_KEYWORDS, extract_from_dir
 from babel.messages.pofile import read_po
 from fastapi.testclient import TestClient
@@ -10,6 +11,7 @@ from playwright.sync_api import expect
 
 from infra.auth import Role
 from infra.settings import Settings
+from queries import list_sites
 from tests.support import Clock
 from tests.web.conftest import Visitor
 from tests.web.shop import Shop
@@ -87,11 +89,28 @@ def test_what_is_wrong_is_a_page_to_people_and_a_problem_to_programs(settings: S
         assert client.get(style[1].replace("/assets/", "/assets/0")).status_code == 404
 
 
+def test_what_nobody_foresaw_is_a_page_in_the_readers_language(
+    settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the id under which the log tells of it; to a program, and by the API, it is a problem."""
+    monkeypatch.setattr(list_sites, "fetch", lambda _: 1 / 0)
+    with TestClient(create_app(settings, clock), raise_server_exceptions=False) as client:
+        for language, said in (("es", "Algo salió mal"), ("en", "Something went wrong")):
+            failed = client.get(f"/?lang={language}", headers={"Accept": "text/html"})
+            assert (failed.status_code, said in failed.text) == (500, True)
+            assert failed.headers["X-Request-Id"] in failed.text
+            assert "script-src 'self'" in failed.headers["Content-Security-Policy"]
+        assert client.get("/").headers["Content-Type"] == "application/problem+json"
+        by_api = client.get("/api/v1/sites", headers={"Accept": "text/html"})
+        assert (by_api.status_code, by_api.headers["Content-Type"]) == (500, "application/problem+json")
+
+
 def test_numbers_dates_and_phones_as_the_shop_writes_them() -> None:
     """Pesos with dots, Bogota's clock, and phones as people say them."""
     at = localization.instant("2026-11-24T04:30:00.000000Z")
     assert [localization.pesos(amount) for amount in (0, 1500, -2_000_000)] == ["$0", "$1.500", "-$2.000.000"]
-    assert localization.exact(at, "es") == "lunes 23 noviembre 2026, 23:30"
+    assert localization.exact(at, "es") == "lunes 23 de noviembre de 2026, 23:30"
+    assert localization.exact(at, "en") == "Monday, 23 November 2026, 23:30"
     assert localization.short(at, at, "es") == "23:30"
     assert localization.phone("+573001234567") == "300 1234567"
     assert localization.phone("+14155552671") == "+1 415-555-2671"

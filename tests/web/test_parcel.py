@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 from commands.add_photo import LARGEST_PHOTO
 from tests.pictures import form_of, taken
 from tests.web.axe import violations
-from tests.web.conftest import Visitor, chosen
+from tests.web.conftest import EVERYWHERE, Visitor, chosen
 from tests.web.shop import PASSWORD, Shop
 from web.pages.parcel import WORDS
 from web.rendering import environment
@@ -40,8 +40,7 @@ def form(parcel: Any, **fields: str) -> dict[str, str]:  # noqa: ANN401
     return {"key": str(uuid.uuid4()), "version": str(parcel["version"]), **fields}
 
 
-@pytest.mark.parametrize("size", ["wide", "narrow"])
-@pytest.mark.parametrize("language", ["es", "en"])
+@EVERYWHERE
 def test_handed_over_and_taken_back(visitor: Visitor, shop: Shop, size: str, language: str) -> None:
     """What is due stands in the form; each step shows in the history at once, in words; all can be read by anybody."""
     parcel = shop.receive(customer_name="Rosa Luna Gil")
@@ -93,7 +92,23 @@ def test_a_refusal_keeps_what_was_typed(sign_in: Any, shop: Shop) -> None:  # no
     assert answer.status_code == 409
     assert "$1.500" in answer.text
     assert 'value="Su hermana"' in answer.text
+    unread = sign_in("oscar").post(f"/paquetes/{parcel['package_id']}/entrega", data=data | {"amount": "mil"})
+    assert (unread.status_code, "en pesos enteros" in unread.text) == (422, True)
     assert shop.package(parcel["package_id"])["status"] == "RECEIVED"
+
+
+def test_what_stands_in_the_way_is_said(sign_in: Any, shop: Shop) -> None:  # noqa: ANN401
+    """A place that is taken, one that there isn't, and a guide of another parcel: not what that parcel's status is."""
+    parcel, other = shop.receive(), shop.receive()
+    shop.package(other["package_id"])
+    client, path = sign_in("oscar"), f"/paquetes/{parcel['package_id']}"
+    for step, fields, status, said in (
+        ("traslado", {"position": other["position"]}, 409, f"La posición {other['position']} está ocupada."),
+        ("traslado", {"position": "ZZZ"}, 422, "No hay tal posición"),
+        ("correccion", {"guide_number": other["guide_number"]}, 409, "Otro paquete tiene esta guía."),
+    ):
+        answer = client.post(f"{path}/{step}", data=form(parcel, **fields))
+        assert (answer.status_code, said in answer.text) == (status, True)
 
 
 def test_a_correction_changes_what_differs_and_nothing_else(sign_in: Any, shop: Shop) -> None:  # noqa: ANN401
@@ -121,7 +136,7 @@ def test_who_only_reads_is_shown_no_forms_and_refused_them(sign_in: Any, shop: S
     assert sign_in("ana").post(f"{path}/reversion", data=form(delivered, reason="Era de otro")).status_code == 303
 
 
-@pytest.mark.parametrize(("language", "size"), [("es", "wide"), ("en", "narrow")])
+@EVERYWHERE
 def test_a_photo_goes_as_it_is_chosen_and_is_shown(visitor: Visitor, shop: Shop, language: str, size: str) -> None:
     """Up to three; each can be opened, and the way to add one is gone after the third."""
     parcel = shop.receive()

@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 from infra.settings import Settings
 from tests.support import Clock
 from tests.web.axe import violations
-from tests.web.conftest import Visitor
+from tests.web.conftest import EVERYWHERE, Visitor
 from tests.web.shop import Shop
 from web.api import create_app
 
@@ -24,8 +24,7 @@ def public(shop: Shop) -> Iterator[httpx2.Client]:
         yield client
 
 
-@pytest.mark.parametrize("size", ["wide", "narrow"])
-@pytest.mark.parametrize("language", ["es", "en"])
+@EVERYWHERE
 def test_announced_without_a_script_and_followed(visitor: Visitor, shop: Shop, size: str, language: str) -> None:
     """From the start to the parcel's own page, by nothing but forms and links; every page can be read by anybody."""
     page = visitor.open("/", who=None, size=size, language=language, script=False)
@@ -100,3 +99,18 @@ def test_guessing_by_the_page_is_throttled_as_by_the_api(settings: Settings, clo
         assert client.get("/api/v1/track/ZZZZ-ZZZZ").status_code == 404
         refused = client.get("/seguimiento/ZZZZ-ZZZZ")
         assert (refused.status_code, "Retry-After" in refused.headers) == (429, True)
+
+
+def test_announcements_are_throttled_by_the_page_as_by_the_api(settings: Settings, clock: Clock) -> None:
+    """One count for both ways here too; the page keeps what was typed."""
+    throttled = settings.model_copy(update={"throttle_announce": "2/minute"})
+    person = {"customer_name": "Ana Gil", "customer_phone": "3001234567", "data_consent": True}
+    headers = {"Sec-Fetch-Site": "same-origin"}
+    with TestClient(create_app(throttled, clock), follow_redirects=False, headers=headers) as client:
+        page = [client.post("/anunciar", data=person | {"guide_number": f"GUIA-{n}"}) for n in (1, 2)]
+        assert [answer.status_code for answer in page] == [303, 303]
+        by_api = client.post("/api/v1/packages", json=person | {"guide_number": "GUIA-3"})
+        assert by_api.status_code == 429
+        client.cookies.clear()  # nobody projects here what the cookie waits for
+        by_page = client.post("/anunciar", data=person | {"guide_number": "GUIA-3"})
+        assert (by_page.status_code, 'value="Ana Gil"' in by_page.text) == (429, True)

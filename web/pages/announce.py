@@ -29,7 +29,6 @@ from web.writing import KEY, accepted, transaction
 pages = router()
 
 SENTENCES = FIELDS | {
-    "carrier": N_("A carrier has up to 100 characters."),
     "data_consent": N_("Without your consent we may not keep your data."),
 }
 

@@ -116,6 +116,7 @@ class Chip:
 class Applied:
     """A filter in force, and the address without it."""
 
+    name: str
     label: str
     value: str
     url: str
@@ -244,7 +245,11 @@ def _applied(listing: Listing, _: Any) -> list[Applied]:  # noqa: ANN401
         "hour": (_("Hour"), hour),
         "min_stay max_stay": (_("Days until it was handed over"), _stay(listing)),
     }
-    return [Applied(label, str(value), listing.url(*names.split())) for names, (label, value) in said.items() if value]
+    return [
+        Applied(names.split()[0], label, str(value), listing.url(*names.split()))
+        for names, (label, value) in said.items()
+        if value
+    ]
 
 
 def _stay(listing: Listing) -> str | None:

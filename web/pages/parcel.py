@@ -29,7 +29,7 @@ from web import flash, session
 from web.codes import code128, qr
 from web.localization import N_, instant
 from web.pages.counter import refusals
-from web.pages.counter.page import CONDITIONS, METHODS, TYPES
+from web.pages.counter.codes import CONDITIONS, METHODS, TYPES
 from web.reading import read
 from web.rendering import render, translator
 from web.routing import router

@@ -17,7 +17,7 @@ from infra.fields import SiteCode
 from queries import arrivals, list_positions, list_sites, list_staff, summary
 from queries.summary import Day
 from web.localization import N_, instant
-from web.pages.counter.page import METHODS
+from web.pages.counter.codes import METHODS
 from web.pages.packages import CLASSES, STATUS_LABELS
 from web.reading import read
 from web.rendering import render

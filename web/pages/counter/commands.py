@@ -7,18 +7,15 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import Request, Response
-from pydantic import ValidationError
 
-import commands.deliver_package
-import commands.receive_by_guide
-from commands.deliver_package import DeliverPackage
-from commands.receive_by_guide import ReceiveByGuide
-from commands.transaction import FIND_KEPT, Transaction
+from commands.correct_package import CorrectPackage, correct_package
+from commands.deliver_package import DeliverPackage, deliver_package
+from commands.receive_by_guide import ReceiveByGuide, receive_by_guide
+from commands.transaction import FIND_KEPT
 from db.connections import current_connections
 from infra.auth import signed_in
-from infra.errors import Conflict, Invalid
-from infra.fields import errors_by_field
 from web.pages.counter.work import Work
+from web.writing import accepted, command_of, transaction
 
 CARRIERS = {
     r"1Z[0-9A-Z]{16}": "UPS",
@@ -58,47 +55,50 @@ class Writer:
         package: dict[str, Any] = json.loads(kept[3])
         return package
 
-    async def receive(self, guide: str, name: str | None, phone: str | None) -> dict[str, Any]:
-        """Receive a parcel, announced or not; gives it, or raises the Problem."""
-        try:
-            command = ReceiveByGuide(
-                guide_number=guide,
-                customer_name=name,
-                customer_phone=phone,
-                package_type=self._work.package_type,
-                condition=self._work.condition,
-                carrier=carrier_of(guide),
+    async def receive(self, guide: str, name: str | None, phone: str | None, codes: list[str]) -> dict[str, Any]:
+        """Receive a parcel, announced or not, with the other codes of its label; gives it, or raises the Problem."""
+        given = {
+            "guide_number": guide,
+            "customer_name": name,
+            "customer_phone": phone,
+            "package_type": self._work.package_type,
+            "condition": self._work.condition,
+            "carrier": carrier_of(guide),
+            "position": self._work.position,
+            "observations": self._work.observations,
+            "other_codes": codes or None,
+        }
+        command = command_of(ReceiveByGuide, given)
+        return self._keep(await receive_by_guide(command, transaction(self._request, self._work.key or None)))
+
+    async def add_codes(self, package: dict[str, Any], codes: list[str]) -> dict[str, Any]:
+        """Give a parcel further codes; gives it, or raises the Problem."""
+        command = command_of(CorrectPackage, {"other_codes": [*package["other_codes"], *codes]})
+        return self._keep(
+            await correct_package(
+                uuid.UUID(package["package_id"]),
+                command,
+                transaction(self._request, self._work.key or None, package["version"]),
             )
-        except ValidationError as error:
-            raise Invalid(errors_by_field(list(error.errors()))) from None
-        return await self._run(
-            command, lambda conn, context: commands.receive_by_guide.handle(conn, context, command), self._work.key
         )
 
     async def deliver(self, package_id: uuid.UUID, amount: int, reason: str | None) -> dict[str, Any]:
         """Hand one parcel over; gives it, or raises the Problem."""
-        try:
-            command = DeliverPackage(
-                payment_method=self._work.method,
-                amount=amount,
-                amount_reason=reason,
-                collected_by=self._work.collected_by,
-            )
-        except ValidationError as error:
-            raise Invalid(errors_by_field(list(error.errors()))) from None
-        return await self._run(
-            command,
-            lambda conn, context: commands.deliver_package.handle(conn, context, package_id, command),
-            f"{self._work.key}:{package_id}" if self._work.key else "",
-        )
+        given = {
+            "payment_method": self._work.method,
+            "amount": amount,
+            "amount_reason": reason,
+            "collected_by": self._work.collected_by,
+        }
+        command = command_of(DeliverPackage, given)
+        return self._keep(await deliver_package(package_id, command, transaction(self._request, self._key(package_id))))
 
-    async def _run(self, command: object, work: Any, key: str) -> dict[str, Any]:  # noqa: ANN401
-        clock = self._request.app.state.clock
-        transaction = Transaction(self._request, self._connections, clock, signed_in(self._request), key or None)
-        answer = await transaction.run(command, work)
-        body: dict[str, Any] = json.loads(bytes(answer.body))
-        if answer.status_code == HTTPStatus.CONFLICT:  # with a key it is kept, an answer like any other
-            known = ("type", "title", "status", "detail", "instance")
-            raise Conflict(body["detail"], **{name: value for name, value in body.items() if name not in known})
-        self.answers.append(answer)
-        return body
+    def _key(self, package_id: uuid.UUID) -> str | None:
+        """Give the key of what this step does with one of its parcels."""
+        return f"{self._work.key}:{package_id}" if self._work.key else None
+
+    def _keep(self, answer: Response) -> dict[str, Any]:
+        """Keep an answer, and give what it says; a refusal is raised."""
+        self.answers.append(accepted(answer))
+        package: dict[str, Any] = json.loads(bytes(answer.body))
+        return package

@@ -8,7 +8,9 @@ from fastapi import Form, Request, Response
 from infra.auth import Role, allow
 from queries import get_package
 from web import session
+from web.codes import code128
 from web.localization import N_, translations
+from web.pages.counter.codes import CONDITIONS, METHODS, SHEET, TYPES, code_of
 from web.pages.counter.steps import Counter
 from web.pages.counter.work import Answer, Work
 from web.reading import read
@@ -17,9 +19,6 @@ from web.routing import router
 
 pages = router()
 
-TYPES = {"NORMAL": N_("Normal"), "EXTRA_SIZED": N_("Extra-sized")}
-CONDITIONS = {"GOOD": N_("Good"), "FAIR": N_("Fair"), "OPENED": N_("Opened"), "DAMAGED": N_("Damaged")}
-METHODS = {"CASH": N_("Cash"), "TRANSFER": N_("Transfer"), "NEQUI": "Nequi", "DAVIPLATA": "Daviplata"}
 KEYS = ("F2", "F3", "F4", "F6", "F7", "F8")
 """One key each: type and condition while receiving, the method while handing over."""
 
@@ -46,6 +45,13 @@ async def take_step(request: Request, work: Annotated[Work, Form()]) -> Response
     return response
 
 
+@pages.get("/mostrador/codigos")
+@allow(Role.OPERATOR)
+async def show_codes(request: Request) -> Response:
+    """Show the sheet of command barcodes, to be printed and laid beside the scanner."""
+    return render(request, "counter/codes.html", {"sheet": SHEET, "code128": code128})
+
+
 @pages.get("/mostrador/clientes")
 @allow(Role.OPERATOR)
 async def suggest_customers(request: Request, q: str = "") -> Response:
@@ -67,6 +73,7 @@ async def _shown(request: Request, template: str, work: Work, answer: Answer) ->
         "types": dict(zip(TYPES, zip(TYPES.values(), KEYS, strict=False), strict=True)),
         "conditions": dict(zip(CONDITIONS, zip(CONDITIONS.values(), KEYS[2:], strict=True), strict=True)),
         "methods": dict(zip(METHODS, zip(METHODS.values(), KEYS, strict=False), strict=True)),
+        "code_of": code_of,
         "whatsapp": lambda package: _whatsapp(request, package),
     }
     return render(request, template, context)

@@ -2,19 +2,20 @@
 
 import re
 import uuid
-from typing import Any
+from typing import Any, cast
 
 from fastapi import Request
 
-from db.package_document import Status
-from infra.errors import Invalid, Problem
+from db.package_document import PaymentMethod, Status
+from infra.errors import Conflict, Invalid, PreconditionFailed, Problem
 from infra.fields import phone_number
 from queries import get_package, list_customers, list_packages, lookup_packages
 from queries.list_customers import CustomerPage
 from queries.list_packages import PackageFilters
 from web.pages.counter import refusals
+from web.pages.counter.codes import COMMANDS
 from web.pages.counter.commands import Writer
-from web.pages.counter.work import Answer, Work
+from web.pages.counter.work import MOST_CODES, Answer, Work, bare
 from web.reading import read
 from web.rendering import translator
 
@@ -25,6 +26,10 @@ PRESENT: tuple[Status, ...] = ("RECEIVED", "ANNOUNCED")
 
 GUIDE = re.compile(r"(?=.*[0-9])[A-Za-z0-9-]{5,50}")
 """What may be a guide; without a digit it is somebody's name."""
+
+
+MARK = re.compile(r"^\][A-Za-z][0-9]")
+"""What some scanners put before a code to tell its kind."""
 
 
 def as_phone(text: str) -> str | None:
@@ -45,7 +50,11 @@ class Counter:
         self._ = translator(request)
 
     async def step(self) -> Answer:
-        """Do what the page asks for."""
+        """Do what the page asks for, or the code that was scanned."""
+        self.work.q = MARK.sub("", self.work.q)
+        command = COMMANDS.get(self.work.q.upper()) if self.work.action == "scan" else None
+        if command is not None:
+            self.work.action, self.work.q = command.action, command.q
         steps = {
             "scan": self.scan,
             "choose": self.choose,
@@ -56,6 +65,10 @@ class Counter:
             "cancel": self.cancel,
             "pin": self.pin,
             "unpin": self.unpin,
+            "pin-or-not": self.unpin if self.work.pinned_name else self.pin,
+            "receive": self.confirm_reception,
+            "method": self.choose_method,
+            "sort-out": self.sort_out,
             "deliver": self.deliver,
         }
         answer = await steps.get(self.work.action, self.show)()
@@ -87,12 +100,25 @@ class Counter:
             return await self.deliver()
         return await self.show()
 
+    async def confirm_reception(self) -> Answer:
+        """Receive what is at hand, and never hand anything over."""
+        if self.work.guide:
+            return await self.confirm()
+        return Answer(kind="note", sound="bad", text=self._("There is nothing to receive."))
+
+    async def choose_method(self) -> Answer:
+        """Note how the customer pays."""
+        self.work.method = cast("PaymentMethod", self.work.q)
+        return Answer(kind="none")
+
     async def recognise(self, text: str) -> Answer:
         """Find what this code names, and do what comes next for it."""
         found = (await read(self.request, lookup_packages.fetch(text, self.now)))["items"]
         if earlier := await self.writer.earlier():  # asked after the look-up, which may show what was lost
             return self.was_received(earlier)
-        named = [item for item in found if item["matched_by"] != "phone"]
+        # While a guide is at hand, a code that isn't one parcel's alone is one more of its label.
+        vague = {"phone", "other_code"} if self.work.guide else {"phone"}
+        named = [item for item in found if item["matched_by"] not in vague]
         present = next((item for item in named if item["status"] in PRESENT), None)
         if present is not None:
             return await self.go_on_with(present)
@@ -111,43 +137,87 @@ class Counter:
         return await self.receive(package["guide_number"], package["recipient_name"], package["customer"]["phone"])
 
     async def new_guide(self, guide: str) -> Answer:
-        """Take a guide that nobody has announced: receive it for the pinned customer, or ask whose it is."""
+        """Take a guide that nobody has announced: receive it for the pinned customer, or ask whose it is.
+
+        While one is at hand it is taken for another barcode of the same label.
+        """
         if self.work.pinned_name:
             return await self.receive(guide, self.work.pinned_name, self.work.pinned_phone)
+        if self.work.take_up(guide):
+            return Answer(kind="ask", sound="ask", text=self._("Whose is it?"))
+        if self.work.guide:
+            return self.add_code(guide)
         if self.work.package_id:
             self.work.pending.append(guide)
             text = self._("New guide: it waits below until this hand-over is done.")
             return Answer(kind="ask", sound="bad", text=text)
-        self.work.set_aside()
         self.work.guide = guide
         return Answer(kind="ask", sound="ask", text=self._("New guide. Whose is it?"))
+
+    def add_code(self, code: str) -> Answer:
+        """Note another barcode of the label at hand."""
+        if bare(code) in map(bare, (self.work.guide or "", *self.work.other_code)):
+            return Answer(kind="note", sound="good", text=self._("This code is noted already."))
+        if len(self.work.other_code) == MOST_CODES:
+            return Answer(kind="note", sound="bad", text=self._("A parcel has up to 10 other codes."))
+        self.work.other_code.append(code)
+        return Answer(
+            kind="ask", sound="good", text=self._("%(code)s is another code of this parcel.") % {"code": code}
+        )
+
+    async def sort_out(self) -> Answer:
+        """Put a barcode where it belongs: the last one noted is another parcel, or the guide is the last parcel's."""
+        if self.work.other_code:
+            code = self.work.other_code.pop()
+            self.work.set_aside()
+            self.work.guide = code
+            return Answer(kind="ask", sound="ask", text=self._("New guide. Whose is it?"))
+        if self.work.guide and self.work.last:
+            return await self.add_to_last(self.work.guide, self.work.last)
+        return Answer(kind="note", sound="bad", text=self._("There is no code to sort out."))
+
+    async def add_to_last(self, code: str, package_id: uuid.UUID) -> Answer:
+        """Give the parcel that was received before one more code."""
+        package = await read(self.request, get_package.fetch(package_id, self.now))
+        try:
+            if bare(code) not in map(bare, package["other_codes"]):  # or this is asked again, its answer lost
+                await self.writer.add_codes(package, [code])
+        except (Invalid, Conflict, PreconditionFailed) as problem:
+            return Answer(kind="refused", sound="bad", text=f"{code}: {refusals.sentence(problem, self._)}")
+        self.work.forget_guide()
+        text = self._("%(code)s is another code of %(guide)s.") % {"code": code, "guide": package["guide_number"]}
+        return Answer(kind="note", sound="good", text=text)
 
     async def receive(self, guide: str, name: str | None, phone: str | None) -> Answer:
         """Receive a parcel; what is refused stays on the counter."""
         try:
-            package = await self.writer.receive(guide, name, phone)
+            codes = self.work.other_code if bare(self.work.guide or "") == bare(guide) else []
+            package = await self.writer.receive(guide, name, phone, codes)
         except Problem as problem:
             return self.was_refused(guide, problem)
         return self.was_received(package)
 
     def was_received(self, package: dict[str, Any]) -> Answer:
         """Be done with the guide, wherever it waited, and show its position."""
-        bare = package["guide_number"].replace("-", "")
-        self.work.pending = [guide for guide in self.work.pending if guide.replace("-", "") != bare]
-        if (self.work.guide or "").replace("-", "") == bare:
+        guide = package["guide_number"]
+        self.work.drop_pending(guide)
+        if bare(self.work.guide or "") == bare(guide):
             self.work.forget_guide()
+        self.work.last, self.work.last_guide = uuid.UUID(package["package_id"]), guide
         return Answer(kind="received", package=package)
 
     def was_refused(self, guide: str, problem: Problem) -> Answer:
         """Say why; a parcel that somebody else received meanwhile can be handed over."""
+        package = problem.members.get("package")
+        is_own = package is not None and bare(package["guide_number"]) == bare(guide)
         if isinstance(problem, Invalid) and "guide_number" in problem.members["errors"]:
             self.work.forget_guide()
         elif self.work.guide == guide and "customer_phone" in problem.members.get("errors", {}):
             self.work.customer_phone = None
-        elif "package" not in problem.members or problem.members["package"]["status"] == "ANNOUNCED":
+        elif package is None or not is_own or package["status"] == "ANNOUNCED":
             self.work.guide = self.work.guide or guide
         text = f"{guide}: {refusals.sentence(problem, self._)}"
-        return Answer(kind="refused", sound="bad", text=text, package=problem.members.get("package"))
+        return Answer(kind="refused", sound="bad", text=text, package=package)
 
     def put_into_hand_over(self, package: dict[str, Any]) -> Answer:
         """Add a parcel in storage to what is handed over together."""
@@ -255,9 +325,7 @@ class Counter:
 
     async def resume(self) -> Answer:
         """Take up a guide that waits."""
-        self.work.set_aside()
-        self.work.pending = [guide for guide in self.work.pending if guide != self.work.q]
-        self.work.guide = self.work.q
+        self.work.take_up(self.work.q)
         return Answer(kind="ask", sound="ask", text=self._("Whose is it?"))
 
     async def cancel(self) -> Answer:
@@ -284,6 +352,8 @@ class Counter:
 
     async def deliver(self) -> Answer:
         """Hand over what lies ready, each parcel its own delivery; one that is refused is named and stays."""
+        if not self.work.package_id:
+            return Answer(kind="note", sound="bad", text=self._("There is nothing to hand over."))
         total = sum(self.work.due)
         charged = total if self.work.charged is None else self.work.charged
         if charged != total and not self.work.amount_reason:

@@ -9,6 +9,7 @@ from db.package_document import Condition, PackageType, PaymentMethod
 
 MOST_PENDING = 500
 MOST_HANDED_OVER = 100
+MOST_CODES = 10
 
 
 def _absent_if_blank(value: object) -> object:
@@ -25,11 +26,20 @@ OptionalText = Annotated[str | None, BeforeValidator(_absent_if_blank), Field(ma
 OptionalPesos = Annotated[int | None, BeforeValidator(_pesos), Field(ge=0, le=10**12)]
 
 
+def bare(code: str) -> str:
+    """Give a code as it is compared."""
+    return code.replace("-", "").upper()
+
+
+Waiting = Annotated[str, Field(max_length=1200, pattern=r"\S")]
+
+
 class Work(BaseModel):
     """One step at the counter, and what lies there before it.
 
-    `guide` waits for its customer, `pending` are guides that waited when something else was scanned, `package_id` are
-    the parcels being handed over, `due` what the clerk was shown for each of them, in the same order.
+    `guide` waits for its customer, `other_code` are the other barcodes of its label, `pending` are guides that waited
+    when something else was scanned, each with its other codes behind it; `last` is the parcel that was received before.
+    `package_id` are the parcels being handed over, `due` what the clerk was shown for each of them, in the same order.
     """
 
     model_config = ConfigDict(extra="ignore", str_strip_whitespace=True)
@@ -40,12 +50,17 @@ class Work(BaseModel):
 
     package_type: PackageType = "NORMAL"
     condition: Condition = "GOOD"
+    position: OptionalText = None
+    observations: OptionalText = None
     guide: OptionalText = None
+    other_code: list[str] = Field(default=[], max_length=MOST_CODES)
+    last: Annotated[uuid.UUID | None, BeforeValidator(_absent_if_blank)] = None
+    last_guide: OptionalText = None
     customer_name: OptionalText = None
     customer_phone: OptionalText = None
     pinned_name: OptionalText = None
     pinned_phone: OptionalText = None
-    pending: list[str] = Field(default=[], max_length=MOST_PENDING)
+    pending: list[Waiting] = Field(default=[], max_length=MOST_PENDING)
 
     package_id: list[uuid.UUID] = Field(default=[], max_length=MOST_HANDED_OVER)
     due: list[int] = Field(default=[], max_length=MOST_HANDED_OVER)
@@ -57,18 +72,34 @@ class Work(BaseModel):
 
     def set_aside(self) -> None:
         """Put the guide that waits for its customer with the others that do."""
-        if self.guide and self.guide not in self.pending:
-            self.pending.append(self.guide)
+        if self.guide:
+            self.drop_pending(self.guide)
+            self.pending.append(" ".join((self.guide, *self.other_code)))
         self.forget_guide()
+
+    def drop_pending(self, guide: str) -> None:
+        """Take a guide out of those that wait."""
+        self.pending = [waiting for waiting in self.pending if bare(waiting.split()[0]) != bare(guide)]
+
+    def take_up(self, guide: str) -> bool:
+        """Have a guide at hand that waits, with its other codes; False where it doesn't."""
+        waiting = next((waiting for waiting in self.pending if bare(waiting.split()[0]) == bare(guide)), None)
+        if waiting is None:
+            return False
+        self.set_aside()
+        self.guide, *self.other_code = waiting.split()
+        self.drop_pending(guide)
+        return True
 
     def forget_guide(self) -> None:
         """Be done with the guide and its customer."""
         self.guide = self.customer_name = self.customer_phone = None
+        self.other_code = []
 
     def take_next(self) -> None:
         """Go on with the guide that has waited longest, where nothing else is at hand."""
         if self.guide is None and not self.package_id and self.pending:
-            self.guide = self.pending.pop(0)
+            self.take_up(self.pending[0].split()[0])
 
     def forget_hand_over(self) -> None:
         """Be done with the parcels being handed over, and with what was typed about them."""

@@ -58,6 +58,7 @@ function show(next) {
   store.write("work", csv(next));
   store.write("log", log.innerHTML);
   byId("prompt").textContent = next.dataset.prompt;
+  if (next.hasAttribute("data-done")) byHand({ position: "", observations: "" });
   const said = [...next.querySelectorAll("[data-say]")].map((part) => part.dataset.say).join(". ");
   if (said) byId("said").textContent = said;
   play(next.dataset.sound);
@@ -95,6 +96,27 @@ function settings() {
   return Object.fromEntries([...new FormData(byId("scan"))].filter(([name]) => name !== "q"));
 }
 
+const control = (name) => byId("scan").elements.namedItem(name);
+
+/** Fill in what is set beside the field, and keep it over a reload. */
+function byHand(values) {
+  for (const [name, value] of Object.entries(values)) if (control(name)) control(name).value = value;
+  store.write("settings", settings());
+}
+
+/** Do what is typed for the page itself, not for the service: what follows a mark, or a code that sets a choice. */
+function isForThePage(text) {
+  const [mark, rest] = [text[0], text.slice(1).trim()];
+  const choice = document.querySelector(`#settings [data-command="${CSS.escape(text.toUpperCase())}"]`);
+  if (mark === "@") byHand({ position: rest.toUpperCase() });
+  else if (mark === "#") byHand({ observations: rest });
+  else if (/^\$\s*[\d.]+$/.test(text) && byId("received")) give(text);
+  else if (choice) choice.click();
+  else return false;
+  play("ask");
+  return true;
+}
+
 function step(action, q, more = {}) {
   if (action === "choose" || action === "scan") close();
   queue.push({ action, q, state: { ...settings(), ...more } });
@@ -115,8 +137,7 @@ byId("scan").addEventListener("submit", (event) => {
   field.value = "";
   store.write("typed", "");
   if (chosen) choose(chosen);
-  else if (/^\$\s*[\d.]+$/.test(text) && byId("received")) give(text);
-  else if (!isEcho) step("scan", text);
+  else if (!isEcho && !isForThePage(text)) step("scan", text);
 });
 
 /** Note the cash that a customer gives. */
@@ -174,9 +195,9 @@ document.addEventListener("change", (event) => {
   }
   if (event.target.type === "radio") {
     store.write("work", csv(work()));
-    store.write("settings", settings());
     ready();
   }
+  if (event.target.form === byId("scan")) store.write("settings", settings());
 });
 
 document.addEventListener("click", (event) => {
@@ -242,17 +263,25 @@ function move(by) {
 }
 
 document.addEventListener("keydown", (event) => {
-  if (keys.open || event.ctrlKey || event.altKey || event.metaKey) return;
+  if (keys.open || event.altKey || event.metaKey) return;
+  if (event.ctrlKey) {
+    if (event.key === "Enter") step("scan", "");
+    else if (event.key !== "/") return;
+    event.preventDefault();
+    field.select();
+    return;
+  }
   const isInField = event.target === field;
   const isElsewhere = !event.target.matches?.("input:not([type=radio]), textarea, select");
-  if (/^F\d$/.test(event.key)) {
+  if (/^F\d+$/.test(event.key)) {
     const target = work().querySelector(`[data-key=${event.key}]`) ?? document.querySelector(`[data-key=${event.key}]`);
     if (!target) return;
     event.preventDefault();
     target.click();
   } else if (event.key === "Escape") {
     event.preventDefault();
-    if (!suggestions.hidden) close();
+    if (event.target.closest?.(".by-hand")) event.target.value = "";
+    else if (!suggestions.hidden) close();
     else if (field.value) field.value = "";
     else step("cancel", "");
     ready();
@@ -265,6 +294,9 @@ document.addEventListener("keydown", (event) => {
   } else if (event.key === "/" && isElsewhere) {
     event.preventDefault();
     field.select();
+  } else if (event.key === "Enter" && event.target.closest?.(".by-hand")) {
+    event.preventDefault();
+    ready();
   } else if (event.key === "Enter" && event.target.closest?.("#work input:not([type=radio])")) {
     event.preventDefault();
     step("deliver", "");
@@ -289,10 +321,7 @@ window.addEventListener("focus", ready);
 byId("sound").ariaPressed = String(!isMuted());
 log.innerHTML = store.read("log") ?? "";
 byId("tally").textContent = store.read("done") ?? "";
-for (const [name, value] of Object.entries(store.read("settings") ?? {})) {
-  const radio = document.querySelector(`#settings [name=${name}][value=${value}]`);
-  if (radio) radio.checked = true;
-}
+byHand(store.read("settings") ?? {});
 // What another of our pages asks for is scanned at once; an address from elsewhere only fills in the field.
 const wanted = field.value;
 const isOurs = document.referrer.startsWith(`${location.origin}/`);
