@@ -3,13 +3,14 @@
 import asyncio
 import uuid
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from fastapi import Query
+from psycopg.rows import dict_row
 from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
 
-from db import cache_health
+from db import cache_health, scheduled_runs
 from db.cache_health import RedisState
 from db.connections import TheConnections
 from db.package_document import Status
@@ -90,6 +91,16 @@ class OldTransaction(BaseModel):
     state: str | None = Field(examples=["idle in transaction"])
 
 
+class JobRun(BaseModel):
+    """A scheduled job's last run, whoever led then: `found` is what it told, or why it failed."""
+
+    job: str = Field(examples=["analyze"])
+    ran_at: Instant
+    took_seconds: float
+    outcome: Literal["done", "failed"]
+    found: Any
+
+
 class Projections(BaseModel):
     """How far the read models are: so many committed changes aren't in them yet, the oldest one since then."""
 
@@ -106,6 +117,7 @@ class Projections(BaseModel):
     views: dict[str, Refresh]
     verification: Verification | None
     old_transactions: list[OldTransaction]
+    jobs: list[JobRun]
 
 
 @admin.get("/admin/cache", responses=problems(401, 403))
@@ -179,7 +191,13 @@ async def show_projections(connections: TheConnections, clock: TheClock) -> Proj
     async with connections.write_pool.connection() as conn:
         health = await measure(conn, clock())
         old = await old_transactions(conn)
+        jobs = await (await conn.cursor(row_factory=dict_row).execute(scheduled_runs.FIND)).fetchall()
     return Projections.model_validate(
         asdict(health)
-        | {"lag_changes": health.lag, "lag_since": health.since, "old_transactions": [asdict(one) for one in old]}
+        | {
+            "lag_changes": health.lag,
+            "lag_since": health.since,
+            "old_transactions": [asdict(one) for one in old],
+            "jobs": jobs,
+        }
     )

@@ -14,6 +14,10 @@ ON CONFLICT (job) DO UPDATE SET ran_at = excluded.ran_at, took = excluded.took, 
     found = excluded.found
 """
 
+FIND = """
+SELECT job, ran_at, extract(epoch FROM took)::float8 AS took_seconds, outcome, found FROM scheduled_runs ORDER BY job
+"""
+
 RESTS = """
 SELECT EXISTS (SELECT FROM scheduled_runs WHERE job = %(job)s AND outcome = 'done' AND ran_at > %(since)s)
 """

@@ -1,7 +1,10 @@
 """What tests share beside fixtures."""
 
+import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+from prometheus_client import REGISTRY
 from psycopg.conninfo import make_conninfo
 
 from infra.settings import PROJECT_ROLE, READ_ROLE, WRITE_ROLE, Settings
@@ -35,3 +38,15 @@ def urls_of(dsn: str) -> dict[str, str]:
 def moved(settings: Settings, dsn: str) -> Settings:
     """Give the same settings for another database, or for another way to it."""
     return settings.model_copy(update=urls_of(dsn))
+
+
+def gauge(name: str, **labels: str) -> float | None:
+    """What this process tells under a name, without its prefix; None for nothing."""
+    return REGISTRY.get_sample_value(f"paqueteria_{name}", labels)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what must happen soon; a generous deadline is no measurement."""
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110 (what is waited for has no event)
+            await asyncio.sleep(0.01)

@@ -222,8 +222,12 @@ def test_what_dies_is_started_again(shop: Shop) -> None:
 
 
 def test_whichever_worker_is_asked_tells_of_all(shop: Shop) -> None:
-    """Sums over the workers and the projector; one that is killed takes away what it had open, and no count."""
-    shop.environment["PAQUETERIA_WORKERS"] = "2"
+    """Sums over the workers and the projector; one that is killed takes away what it had open, and no count.
+
+    The projector tells its own where it is given a port.
+    """
+    port = _free_port()
+    shop.environment |= {"PAQUETERIA_WORKERS": "2", "PAQUETERIA_METRICS_PORT": str(port)}
     answers = 'http_request_duration_seconds_count{method="GET",route="/health/live",status="200"}'
     with shop.up():
         for _ in range(20):
@@ -232,6 +236,8 @@ def test_whichever_worker_is_asked_tells_of_all(shop: Shop) -> None:
         assert shop.figure('processes{role="api"}') == 2
         assert shop.figure('processes{role="projector"}') == 1
         assert (shop.figure("projection_leader"), shop.figure("projection_led")) == (1, 1)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE) as answer:
+            assert b"\npaqueteria_projection_leader 1.0\n" in answer.read()
         api = shop.child("serve")
         assert api is not None
         workers = [child for child in api.children(recursive=True) if "spawn_main" in " ".join(child.cmdline())]

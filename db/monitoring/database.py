@@ -1,5 +1,6 @@
 """What PostgreSQL tells of itself."""
 
+from db import scheduled_runs
 from db.maintenance import KEYS_WITHOUT_INDEX, READ_FROM_END_TO_END, UNUSED_INDEXES
 from db.monitoring.findings import Section, ask
 from db.pools import Connection
@@ -39,10 +40,6 @@ FROM (SELECT oid, relname FROM pg_class WHERE relnamespace = 'public'::regnamesp
 CROSS JOIN LATERAL pgstattuple_approx(c.oid) AS a
 """
 
-JOBS = """
-SELECT job, ran_at, extract(epoch FROM took)::float8 AS took_seconds, outcome, found FROM scheduled_runs ORDER BY job
-"""
-
 SECTIONS = {
     "tables": TABLES,
     "slow_statements": SLOW_STATEMENTS,
@@ -50,7 +47,7 @@ SECTIONS = {
     "read_from_end_to_end": READ_FROM_END_TO_END,
     "keys_without_index": KEYS_WITHOUT_INDEX,
     "bloat": BLOAT,
-    "jobs": JOBS,
+    "jobs": scheduled_runs.FIND,
 }
 
 

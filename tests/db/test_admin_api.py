@@ -43,6 +43,9 @@ def test_an_admin_sees_what_stands_in_the_way(
     shop.conn.execute("INSERT INTO parked_changes VALUES ('package', gen_random_uuid(), '3', 'poison', now())")
     shop.conn.execute("INSERT INTO verifications VALUES ('listing', %s, '1 s', 0)", (made_at,))
     shop.conn.execute("INSERT INTO view_refreshes VALUES ('package_fees', %s, '2 s')", (made_at,))
+    shop.conn.execute(
+        "INSERT INTO scheduled_runs VALUES ('analyze', %s, '3 s', 'done', '{\"tables\": 31}')", (made_at,)
+    )
     clock.advance(seconds=40)
     with (
         TestClient(create_app(settings, clock), headers=admin_of(settings, clock)) as client,
@@ -73,6 +76,9 @@ def test_an_admin_sees_what_stands_in_the_way(
             "package_fees": {"refreshed_at": instant, "took_seconds": 2.0},
         },
         "verification": {"verified_at": instant, "age_seconds": 40.0, "differences": 0},
+        "jobs": [
+            {"job": "analyze", "ran_at": instant, "took_seconds": 3.0, "outcome": "done", "found": {"tables": 31}}
+        ],
     }
 
 

@@ -1,21 +1,12 @@
 """The jobs that look after the database do it, and what they find is there to be read."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from db.maintenance import analyze_tables, report_indexes
-from db.pools import Connection, connect
+from db.pools import Connection
 from tests.support import Clock
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def conn(database: str, anyio_backend: str) -> AsyncIterator[Connection]:
-    assert anyio_backend == "asyncio"
-    async with await connect(database, "test") as conn:
-        yield conn
 
 
 async def value(conn: Connection, statement: str) -> object:

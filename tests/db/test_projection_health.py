@@ -1,6 +1,5 @@
 """A false calm is impossible: what is late, stuck or parked shows, whatever a projector says of itself."""
 
-import asyncio
 import contextlib
 import math
 import uuid
@@ -11,14 +10,13 @@ import psycopg
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from prometheus_client import REGISTRY
 
 import commands.api
 import queries.api
 import web.api
 from db import projection_health
 from db.leadership import LEAD
-from db.pools import Connection, connect
+from db.pools import Connection
 from db.projection_health import measure, old_transactions, warnings, watch
 from infra import logs
 from infra.errors import Unavailable
@@ -27,7 +25,7 @@ from infra.tasks import running
 from projections.projector import open_projector, project_batch
 from projections.refresh import refresh_views
 from tests.projections.conftest import Shop
-from tests.support import Clock
+from tests.support import Clock, gauge, until
 
 pytestmark = pytest.mark.anyio
 
@@ -42,13 +40,6 @@ def shop(database: str, clock: Clock) -> Iterator[Shop]:
 
 
 @pytest.fixture
-async def conn(database: str, anyio_backend: str) -> AsyncIterator[Connection]:
-    assert anyio_backend == "asyncio"
-    async with await connect(database, "test") as conn:
-        yield conn
-
-
-@pytest.fixture
 async def projector(database: str, anyio_backend: str) -> AsyncIterator[Connection]:
     assert anyio_backend == "asyncio"
     async with await open_projector(database) as conn:
@@ -59,17 +50,6 @@ async def projector(database: str, anyio_backend: str) -> AsyncIterator[Connecti
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look so often that a test needn't wait."""
     monkeypatch.setattr(projection_health, "EVERY", 0.02)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for what must happen soon; a generous deadline is no measurement."""
-    async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110 (what is waited for has no event)
-            await asyncio.sleep(0.01)
-
-
-def gauge(name: str, **labels: str) -> float | None:
-    return REGISTRY.get_sample_value(f"paqueteria_{name}", labels)
 
 
 def events(caplog: pytest.LogCaptureFixture, event: str) -> list[dict[str, Any]]:

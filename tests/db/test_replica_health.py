@@ -1,30 +1,17 @@
 """A standby that is behind, or away, shows as that."""
 
-import asyncio
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
 import pytest
-from prometheus_client import REGISTRY
 
 from db import replica_health
 from db.replica_health import Written, watch
 from infra.tasks import running
+from tests.support import gauge, until
 
 WRITE = "SELECT pg_logical_emit_message(true, 'test', 'something')"
-
-
-def gauge(name: str, replica: str) -> float:
-    value = REGISTRY.get_sample_value(f"paqueteria_replica_{name}", {"replica": replica})
-    return -1.0 if value is None else value
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110 (what is waited for has no event)
-            await asyncio.sleep(0.01)
 
 
 def test_lag_is_the_age_of_the_oldest_thing_that_is_missing() -> None:
@@ -50,8 +37,18 @@ async def test_one_that_has_replayed_everything_is_not_behind_and_one_that_is_aw
     away = f"postgresql://nobody@/nothing?host={tmp_path}"
     with psycopg.connect(database, autocommit=True) as conn:
         async with running(watch(database, (database, away))):
-            await until(lambda: gauge("up", "replica 1") == 1 and gauge("lag_seconds", "replica 1") == 0)
-            await until(lambda: gauge("up", "replica 2") == 0 and math.isnan(gauge("lag_seconds", "replica 2")))
+            await until(
+                lambda: (
+                    gauge("replica_up", replica="replica 1") == 1
+                    and gauge("replica_lag_seconds", replica="replica 1") == 0
+                )
+            )
+            await until(
+                lambda: (
+                    gauge("replica_up", replica="replica 2") == 0
+                    and math.isnan(gauge("replica_lag_seconds", replica="replica 2") or 0.0)
+                )
+            )
             conn.execute(WRITE)
             monkeypatch.setattr(replica_health, "REPLAYED", "SELECT 1::bigint")  # it replays nothing any more
-            await until(lambda: gauge("lag_seconds", "replica 1") > 0)
+            await until(lambda: (gauge("replica_lag_seconds", replica="replica 1") or 0.0) > 0)

@@ -1,15 +1,14 @@
 """What the shop does is told from the read models, and what isn't there is told no longer."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 
 import psycopg
 import pytest
-from prometheus_client import REGISTRY
 
 from db import shop_figures
-from db.pools import Connection, connect
-from tests.support import Clock
+from db.pools import Connection
+from tests.support import Clock, gauge
 
 pytestmark = pytest.mark.anyio
 
@@ -20,20 +19,9 @@ VALUES (gen_random_uuid(), gen_random_uuid(), 'PRINCIPAL', %s, gen_random_uuid()
 
 
 @pytest.fixture
-async def conn(database: str, anyio_backend: str) -> AsyncIterator[Connection]:
-    assert anyio_backend == "asyncio"
-    async with await connect(database, "test") as conn:
-        yield conn
-
-
-@pytest.fixture
 def models(database: str) -> Iterator[psycopg.Connection]:
     with psycopg.connect(database, autocommit=True) as conn:
         yield conn
-
-
-def gauge(name: str, **labels: str) -> float | None:
-    return REGISTRY.get_sample_value(f"paqueteria_{name}", labels)
 
 
 async def test_the_shop_is_told_as_the_read_models_have_it(
