@@ -9,17 +9,22 @@ ARGS ?=
 SEARCHED := $(wildcard *.py *.toml *.md .ci/*) bench commands db docs infra projections queries tests web
 NO_SECRETS := ^[0-9A-Z]{31}$$|^hidden$$
 
-.PHONY: run test chaos bench lint format lock messages
+.PHONY: run test test-containers chaos bench lint format lock messages
 
 run: $(VENV)/.installed node_modules/.installed
 	@exec $(BIN)/python manage.py up $(ARGS)
 
 test: lint node_modules/.installed
-	@$(BIN)/pytest -n 2 --dist loadgroup -m "not long" $(ARGS)
+	@$(BIN)/pytest -n 2 --dist loadgroup -m "not long and not containers" $(ARGS)
 
 # What `make test` does to the service for a minute, done for a quarter of an hour.
 chaos: $(VENV)/.installed node_modules/.installed
-	@$(BIN)/pytest tests/chaos tests/bench tests/web tests/deploy -m "chaos or long" --chaos long -s --durations=0 --durations-min=5 $(ARGS)
+	@$(BIN)/pytest -m "chaos or long" --chaos long -s --durations=0 --durations-min=5 $(ARGS)
+
+# What a person deploys, on a container engine: the image, and the service on the servers' own images.
+test-containers: $(VENV)/.installed
+	@$(BIN)/pytest tests/containers tests/commands tests/queries/test_packages.py tests/queries/test_list_packages.py \
+		tests/projections/test_projector.py --servers containers -m "not long" $(ARGS)
 
 # Figures of the whole service, into docs/performance/: an hour. ARGS="NAME …" measures those alone.
 bench: $(VENV)/.installed node_modules/.installed
@@ -30,7 +35,7 @@ lint: $(VENV)/.installed
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/mypy
-	@$(BIN)/detect-secrets-hook --disable-plugin KeywordDetector --exclude-secrets '$(NO_SECRETS)' $$(find $(SEARCHED) -type f)
+	@$(BIN)/detect-secrets-hook --disable-plugin KeywordDetector --exclude-secrets '$(NO_SECRETS)' $$(find $(SEARCHED) -type f -not -path '*/__pycache__/*')
 
 format: $(VENV)/.installed
 	@$(BIN)/ruff check --fix .
@@ -63,3 +68,5 @@ messages: $(VENV)/.installed
 lock:
 	uv pip compile --quiet --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-header pyproject.toml -o requirements.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--constraint requirements.lock pyproject.toml -o requirements-service.lock

@@ -17,6 +17,7 @@ import redis
 import typer
 import uvloop
 from prometheus_client import start_http_server
+from redis.exceptions import RedisClusterException
 
 from commands.add_staff import add_staff_account
 from commands.api_keys import add_api_key, list_api_keys, revoke_api_key
@@ -25,7 +26,6 @@ from commands.seed import seed as seed_packages
 from commands.transaction import Context, forget_idempotency_keys
 from db import embedded
 from db.budget import check_budget
-from db.connections import make_redis
 from db.maintenance import analyze_tables, report_indexes
 from db.migrate import migrate as migrate_database
 from db.monitoring.findings import Thresholds
@@ -33,6 +33,8 @@ from db.monitoring.report import make_report, problems
 from db.monitoring.table import show, to_json
 from db.page_cache import EPOCH_KEY, discard_everything
 from db.pools import Connection, connect
+from db.redis_clients import make_blocking, make_redis
+from db.roles import set_passwords
 from infra import cli, keys, logs, serving
 from infra.auth import Role
 from infra.children import Child
@@ -113,11 +115,20 @@ def env() -> None:
 
 
 @app.command()
-def migrate() -> None:
+def migrate(
+    *,
+    is_setting_passwords: Annotated[
+        bool,
+        typer.Option("--set-passwords", help="Give the roles the passwords of their URLs, and make the first ADMIN."),
+    ] = False,
+) -> None:
     """Bring the database to this version's schema."""
     with _servers() as settings:
         for name in migrate_database(settings.postgres_dsn) or ["nothing: the database is up to date"]:
             console.print(f"Applied {name}")
+        if is_setting_passwords:
+            set_passwords(settings.postgres_dsn, [settings.commands_url, settings.queries_url, settings.projector_url])
+            asyncio.run(_first_admin(settings))
 
 
 @app.command()
@@ -272,7 +283,7 @@ def staff_revoke_key(key_id: uuid.UUID) -> None:
 @cache_app.command()
 def stats() -> None:
     """Tell what Redis says of itself and whether a projector vouches for the pages."""
-    with _servers() as settings, redis.Redis.from_url(settings.redis_dsn) as client:
+    with _servers() as settings, make_blocking(settings) as client:
         info: dict[str, Any] = client.info()
         console.print(f"believed        {'yes' if client.exists(EPOCH_KEY) else 'no: no projector vouches for it'}")
         for field in ("used_memory_human", "maxmemory_human", "keyspace_hits", "keyspace_misses", "evicted_keys"):
@@ -384,7 +395,7 @@ def main() -> None:
         cli.fail(str(error))
     except psycopg.Error as error:
         cli.fail(f"the database: {str(error).strip().splitlines()[0]}")
-    except redis.RedisError as error:
+    except (redis.RedisError, RedisClusterException) as error:
         cli.fail(f"Redis: {error}")
     except OSError as error:
         if error.filename is None:

@@ -11,10 +11,10 @@ from typing import Any
 from bench.measurement import Measurement, in_turn
 from bench.results import Findings, median, ratio, rounds_plot
 from bench.shops import Bench, Report
-from db.connections import make_redis
 from db.page_cache import EpochKeeper
 from db.pools import Connection, connect
 from db.projection_health import measure
+from db.redis_clients import make_redis
 from infra.clock import system_clock
 from infra.settings import Settings
 from projections.projector import open_projector, project_batch, project_pending

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 from fastapi import Query
 from psycopg.rows import dict_row
 from pydantic import BaseModel, Field
-from redis.exceptions import RedisError
 
 from db import cache_health, scheduled_runs
 from db.cache_health import RedisState
@@ -17,6 +16,7 @@ from db.package_document import Status
 from db.page_cache import discard, discard_everything
 from db.pool_figures import PoolState, read_pools
 from db.projection_health import MOST_COUNTED, measure, old_transactions
+from db.redis_clients import REDIS_AWAY
 from infra.auth import Role, allow
 from infra.clock import TheClock
 from infra.errors import Unavailable
@@ -126,7 +126,7 @@ async def show_cache(connections: TheConnections) -> CacheState:
     """Tell how the page cache is, and what it has done."""
     try:
         redis = await cache_health.measure(connections.redis)
-    except (RedisError, OSError, TimeoutError):
+    except REDIS_AWAY:
         redis = None
     read = await asyncio.to_thread(samples)
     levels = {level: _level(read, level) for level in ("L1", "L2")}
@@ -172,7 +172,7 @@ async def discard_pages(
             await discard(connections.redis, [*scopes, "all"])
         else:
             await discard_everything(connections.redis)
-    except (RedisError, OSError):
+    except REDIS_AWAY:
         raise Unavailable("Redis can't be reached, so no page of it is shown either") from None
     return Discarded(scopes=scopes or ["everything"])
 

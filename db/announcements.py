@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
-from redis.exceptions import RedisError
 
 from db.page_cache import DISCARDED, EPOCH_LEASE, HEARTBEAT, PATIENCE, channel_of
+from db.redis_clients import REDIS_AWAY, subscribed
 from infra import logs
 
 log = logs.get("announcements")
@@ -69,10 +69,9 @@ class Announcements:
         """Subscribe, listen, and subscribe anew after a failure, until cancelled."""
         while True:
             try:
-                async with self._redis.pubsub() as subscription:
-                    await subscription.subscribe(channel_of(self._redis))
+                async with subscribed(self._redis, channel_of(self._redis)) as subscription:
                     await self._follow(subscription)
-            except (RedisError, OSError, TimeoutError) as error:
+            except REDIS_AWAY as error:
                 log.warning("subscription_lost", error=repr(error))
             finally:
                 self.forget()

@@ -2,12 +2,11 @@
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from db.page_cache import EPOCH_KEY
+from db.redis_clients import REDIS_AWAY, information
 from infra import metrics
 from infra.exposition import Samples
 
@@ -29,8 +28,8 @@ class RedisState:
 
 
 async def measure(redis: Redis) -> RedisState:
-    """Ask Redis; raises RedisError or OSError where it can't be reached."""
-    info: dict[str, Any] = await redis.info()
+    """Ask Redis, of a cluster all of it; raises one of REDIS_AWAY where it can't be reached."""
+    info = await information(redis)
     return RedisState(
         believed=bool(await redis.exists(EPOCH_KEY)),
         used_memory_bytes=info["used_memory"],
@@ -45,7 +44,7 @@ async def watch(redis: Redis) -> None:
     while True:
         try:
             _show(await measure(redis))
-        except (RedisError, OSError, TimeoutError):
+        except REDIS_AWAY:
             metrics.REDIS_UP.set(0)
             for figure in FIGURES:
                 figure.clear()

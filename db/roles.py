@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from infra import logs
 from infra.settings import PROJECT_ROLE, READ_ROLE, WRITE_ROLE
@@ -48,12 +49,13 @@ LOG_COLUMNS = "position, xid, at, logged_at, life"
 
 APPEND_ONLY = ("charges", "consents", "payments")
 
-FUNCTIONS = ("add_change_log_month(date)", "begin_change_log_life(integer)")
+FUNCTIONS = ("add_change_log_month(date)", "analyze_table(text)", "begin_change_log_life(integer)")
 """What only the projector's schedule may call; all others may be called by anybody."""
 
 RELATIONS = """
 SELECT c.relname, pg_get_userbyid(c.relowner), c.relkind IN ('r', 'p') FROM pg_class AS c
 WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm') AND NOT c.relispartition
+  AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.objid = c.oid AND d.deptype = 'e')  -- an extension's are its own
 ORDER BY c.relname
 """
 
@@ -155,3 +157,15 @@ def _privileges(relation: Relation) -> Sequence[str]:
 
 def _exists(conn: Db, role: str) -> bool:
     return _value(conn, "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %s)", role)
+
+
+def set_passwords(dsn: str, urls: Sequence[str]) -> None:
+    """Give each role that a URL names the URL's password; the server is told a digest of it alone."""
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        for url in filter(None, urls):
+            parts = conninfo_to_dict(url)
+            role, password = str(parts.get("user")), parts.get("password")
+            if role in ROLES and password:
+                digest = conn.pgconn.encrypt_password(str(password).encode(), role.encode(), b"scram-sha-256")
+                statement = sql.SQL("ALTER ROLE {} PASSWORD {}")
+                conn.execute(statement.format(sql.Identifier(role), sql.Literal(digest.decode())))

@@ -2,13 +2,15 @@
 
 import math
 import time
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from limits import parse
-from limits.aio.storage import RedisStorage
+from limits.aio.storage import RedisClusterStorage, RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 from redis.asyncio import ConnectionPool
-from redis.exceptions import RedisError
 
+from db.redis_clients import REDIS_AWAY, credentials, is_cluster, places
 from infra import logs
 from infra.errors import TooManyRequests, Unavailable
 from infra.settings import Settings
@@ -16,23 +18,43 @@ from infra.settings import Settings
 log = logs.get("throttle")
 
 
+PREFIX = "paqueteria:throttle"
+
+Closing = Callable[[], Awaitable[None]]
+
+
+def _of_server(dsn: str) -> tuple[RedisStorage, Closing]:
+    # A pool of our own, since the library neither fails fast nor lets go of the one that it makes.
+    pool = ConnectionPool.from_url(dsn, socket_timeout=1, socket_connect_timeout=1)
+    storage = RedisStorage(
+        "async+redis://",
+        implementation="redispy",
+        key_prefix=PREFIX,
+        connection_pool=pool,  # type: ignore[arg-type] # documented, and missing in the annotation
+    )
+    return storage, pool.aclose
+
+
+def _of_cluster(dsn: str) -> tuple[RedisStorage, Closing]:
+    nodes = ",".join(f"{host}:{port}" for host, port in places(dsn))
+    timeouts = {"socket_timeout": 1, "socket_connect_timeout": 0.1}
+    options: dict[str, Any] = credentials(dsn) | timeouts
+    address = f"async+redis+cluster://{nodes}"
+    storage = RedisClusterStorage(address, implementation="redispy", key_prefix=PREFIX, **options)
+    return storage, storage.bridge.storage.aclose  # type: ignore[attr-defined] # the redis-py client that it makes
+
+
 class Throttle:
     """Counts by rule and by who asks; a rule that is empty is off."""
 
     def __init__(self, settings: Settings) -> None:
-        # A pool of our own, since the library neither fails fast nor lets go of the one that it makes.
-        self._pool = ConnectionPool.from_url(settings.redis_dsn, socket_timeout=1, socket_connect_timeout=1)
-        storage = RedisStorage(
-            "async+redis://",
-            implementation="redispy",
-            key_prefix="paqueteria:throttle",
-            connection_pool=self._pool,  # type: ignore[arg-type] # documented, and missing in the annotation
-        )
+        dsn = settings.redis_dsn
+        storage, self._let_go = _of_cluster(dsn) if is_cluster(dsn) else _of_server(dsn)
         self._limiter = MovingWindowRateLimiter(storage)
 
     async def aclose(self) -> None:
         """Let go of Redis."""
-        await self._pool.aclose()
+        await self._let_go()
 
     async def hit(self, rule: str, *who: str, closed_without_redis: bool = False) -> None:
         """Count one request of `who` under `rule` (`30/minute`); one too many raises TooManyRequests.
@@ -46,7 +68,7 @@ class Throttle:
             if await self._limiter.hit(limit, *who):
                 return
             reset_at, _ = await self._limiter.get_window_stats(limit, *who)
-        except (RedisError, OSError) as error:
+        except REDIS_AWAY as error:
             log.warning("throttle_away", error=type(error).__name__)
             if closed_without_redis:
                 raise Unavailable("Sign-in is closed for a moment: its throttle can't be reached") from None

@@ -11,10 +11,10 @@ from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MAX_INSTANCES, EVENT_J
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from db import change_log, projection_health, scheduled_runs
-from db.connections import make_redis
 from db.leadership import LEAD
 from db.page_cache import HEARTBEAT, EpochKeeper
 from db.pools import Connection, connect, cut_off
+from db.redis_clients import make_redis
 from infra import logs, metrics, process_figures, tracing
 from infra.clock import Clock, system_clock
 from infra.errors import ConfigurationError

@@ -14,12 +14,11 @@ from datetime import datetime
 
 import psycopg
 from psycopg import sql
-from redis.exceptions import RedisError
 
-from db.connections import make_redis
 from db.consistency import CHANNEL
 from db.page_cache import discard_everything
 from db.pools import Connection
+from db.redis_clients import REDIS_AWAY, make_redis
 from infra import logs
 from infra.clock import Clock, system_clock
 from infra.errors import ConfigurationError
@@ -117,7 +116,7 @@ async def discard_pages(settings: Settings) -> None:
     async with make_redis(settings) as redis:
         try:
             await discard_everything(redis)
-        except (RedisError, OSError) as error:
+        except REDIS_AWAY as error:
             log.warning("page_cache_away", error=repr(error))
 
 

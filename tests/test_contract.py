@@ -26,9 +26,9 @@ import commands.api
 import queries.api
 import web.api
 from commands.add_staff import add_staff_account
-from db.connections import make_redis
 from db.embedded import PostgresServer, ValkeyServer
 from db.pools import connect
+from db.redis_clients import make_redis
 from infra.auth import Role
 from infra.clock import system_clock
 from infra.settings import Settings

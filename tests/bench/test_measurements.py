@@ -45,7 +45,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
 
 
-QUICK = ("hot-page", "command", "hits")
+QUICK = ("command",)
 
 
 @pytest.mark.usefixtures("stand_in")
@@ -58,6 +58,7 @@ def test_a_measurement_gives_its_figures(shops: Shops, name: str) -> None:
     assert [figure.value for figure in result.findings.figures if figure.at_most == 0] == [0] * BARS[name].count("≤ 0")
 
 
+@pytest.mark.long
 def test_an_answer_that_refuses_is_no_figure(shops: Shops, stand_in: None) -> None:
     """What answers with errors is quick at it."""
     assert stand_in is None

@@ -34,7 +34,13 @@ def test_nothing_is_lost_when(house: House, rounds: Rounds, fault: str) -> None:
             house.settle()
 
 
-@pytest.mark.parametrize("point", POINTS)
+QUICK = ("before the commit", "before the cache bump")
+"""Points that the short form tries; the long one tries all."""
+
+
+@pytest.mark.parametrize(
+    "point", [pytest.param(point, marks=() if point in QUICK else pytest.mark.long) for point in POINTS]
+)
 def test_nothing_is_lost_when_the_projector_dies(house: House, rounds: Rounds, point: str) -> None:
     """At no point of its work does a projector's death leave a half-done batch or a page from before."""
     with house.at_work():

@@ -61,7 +61,14 @@ def shop(settings: Settings, clock: Clock) -> Iterator[Shop]:
     shop.conn.close()
 
 
-@pytest.mark.parametrize("ending", ["it forwards again", "it refuses", "it forwards what is new"])
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "it forwards what is new",
+        pytest.param("it forwards again", marks=pytest.mark.long),
+        pytest.param("it refuses", marks=pytest.mark.long),
+    ],
+)
 def test_a_leader_whose_network_died_without_a_word(
     settings: Settings, shop: Shop, tmp_path: Path, ending: str
 ) -> None:

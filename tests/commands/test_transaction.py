@@ -194,7 +194,9 @@ def test_with_the_database_away_a_command_is_503_and_goes_on_afterwards(
 ) -> None:
     """For staff and for the public; what was refused is not there later."""
     with Proxy.before(settings.postgres_dsn) as proxy:
-        away = settings.model_copy(update=urls_of(proxy.dsn(str(conninfo_to_dict(database)["dbname"]))))
+        away = settings.model_copy(
+            update={**urls_of(proxy.dsn(str(conninfo_to_dict(database)["dbname"]))), "pool_timeout": 0.5}
+        )
         with TestClient(create_app(away, clock), raise_server_exceptions=False) as client:
             counter = Counter(client, operator)
             counter.receive()

@@ -1,7 +1,9 @@
 """The schema is what the migrations make, and a database that isn't ours to change is left alone."""
 
 import re
+import shutil
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -85,6 +87,62 @@ def test_a_migration_is_never_edited(database: str) -> None:
         conn.execute("UPDATE schema_migrations SET checksum = '-' WHERE name LIKE '0001%'")
     with pytest.raises(ConfigurationError, match="another text of 0001_write_side"):
         migrate(database)
+
+
+INDEX = """-- no transaction: packages are many
+DROP INDEX CONCURRENTLY IF EXISTS packages_carrier;
+CREATE INDEX CONCURRENTLY packages_carrier ON packages (carrier);
+"""
+
+IS_VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('packages_carrier')"
+
+
+@pytest.fixture
+def with_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One migration more, which builds an index on a table that has rows."""
+    folder = tmp_path / "migrations"
+    shutil.copytree(FOLDER, folder)
+    (folder / "9999_index.sql").write_text(INDEX)
+    monkeypatch.setattr("db.migrate.FOLDER", folder)
+
+
+@pytest.mark.usefixtures("with_index")
+def test_an_index_is_built_while_others_write(database: str) -> None:
+    """Whoever writes meanwhile doesn't wait: the build waits for them."""
+    with psycopg.connect(database) as writer, ThreadPoolExecutor(1) as pool:
+        writer.execute("LOCK TABLE packages IN ROW EXCLUSIVE MODE")
+        migrating = pool.submit(migrate, database)
+        with psycopg.connect(database, autocommit=True, options="-c lock_timeout=2s") as other:
+            building = "SELECT count(*) FROM pg_stat_progress_create_index"
+            while other.execute(building).fetchone() != (1,):
+                time.sleep(0.01)
+            other.execute("UPDATE packages SET carrier = carrier")
+            assert not migrating.done()
+        writer.commit()
+        assert migrating.result() == ["9999_index"]
+        assert writer.execute(IS_VALID).fetchone() == (True,)
+
+
+@pytest.mark.usefixtures("with_index")
+def test_an_interrupted_index_is_built_anew(database: str) -> None:
+    """What a broken run left is dropped first, and the step isn't taken for done."""
+    with psycopg.connect(database, autocommit=True) as conn:
+        conn.execute("CREATE INDEX packages_carrier ON packages (carrier)")
+        conn.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'packages_carrier'::regclass")
+        assert migrate(database) == ["9999_index"]
+        assert conn.execute(IS_VALID).fetchone() == (True,)
+
+
+FIRST_RELEASE = 5
+"""What these made was there before anybody had rows."""
+
+
+def test_indexes_on_tables_with_rows_are_built_concurrently() -> None:
+    """A table that the same step makes is empty; any other is somebody's, who would wait for the build."""
+    for name, text in migrations().items():
+        made = set(re.findall(r"CREATE TABLE (\w+)", text))
+        for concurrently, table in re.findall(r"CREATE (?:UNIQUE )?INDEX (CONCURRENTLY )?.*?ON (\w+)", text):
+            assert int(name[:4]) <= FIRST_RELEASE or table in made or concurrently, name
 
 
 def test_migrations_are_numbered_in_order() -> None:

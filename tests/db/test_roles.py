@@ -9,7 +9,7 @@ from psycopg.conninfo import make_conninfo
 
 from db.embedded import PostgresServer
 from db.migrate import migrate
-from db.roles import PROJECTED, READ, READ_BY_NAME
+from db.roles import PROJECTED, READ, READ_BY_NAME, set_passwords
 from infra.settings import PROJECT_ROLE, READ_ROLE, WRITE_ROLE, Settings
 from projections.rebuild import rebuild
 
@@ -19,7 +19,9 @@ REFUSED = psycopg.errors.InsufficientPrivilege
 
 RELATIONS = """
 SELECT relname FROM pg_class
-WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm') ORDER BY relname
+WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm')
+  AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_class.oid AND deptype = 'e')
+ORDER BY relname
 """
 
 PRIVILEGES = """
@@ -69,6 +71,7 @@ def test_a_reader_reads_what_is_named_and_nothing_else(as_role: As) -> None:
         "SELECT password_hash FROM staff",
         "REFRESH MATERIALIZED VIEW package_fees",
         "SELECT begin_change_log_life(9)",
+        "SELECT analyze_table('packages')",
         "SELECT add_change_log_month('2031-01-01')",
         "SET ROLE paqueteria_write",
     ],
@@ -151,3 +154,17 @@ def test_whoever_may_not_make_roles_migrates_all_the_same(postgres: PostgresServ
     with psycopg.connect(rented) as conn:
         owners = conn.execute("SELECT tableowner FROM pg_tables WHERE tablename = ANY(%s)", (list(PROJECTED),))
         assert set(owners.fetchall()) == {(PROJECT_ROLE,)}
+
+
+def test_roles_get_the_passwords_of_their_urls(postgres: PostgresServer, database: str) -> None:
+    """As a digest: neither the statement nor the log that may quote it says what a password is."""
+    find = "SELECT rolpassword FROM pg_authid WHERE rolname = %s"
+    with psycopg.connect(database, autocommit=True) as conn:
+        reader, owner = (make_conninfo(user=user, password="una-clave") for user in (READ_ROLE, "paqueteria"))
+        set_passwords(database, ["", reader, owner])
+        digest = conn.execute(find, [READ_ROLE]).fetchone()
+        assert digest is not None
+        assert digest[0].startswith("SCRAM-SHA-256$")
+        assert conn.execute(find, ["paqueteria"]).fetchone() == (None,)
+        conn.execute(f"ALTER ROLE {READ_ROLE} PASSWORD NULL")
+    assert "una-clave" not in postgres.log.read_text()

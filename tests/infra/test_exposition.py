@@ -106,6 +106,7 @@ def test_sharing_begins_anew(folder: Path) -> None:
 @pytest.mark.usefixtures("folder")
 def test_what_is_shared_is_told_by_whoever_is_asked_and_never_added_up() -> None:
     """Each process measures the same database: two that tell of one lag are one lag."""
+    metrics.PROJECTION_LAG.clear()  # what other tests have measured in this process
     lag = Measured("paqueteria_lag_for_a_test", "A lag", ["view"])
     try:
         with working(0, 0, 7), working(0, 0, 8):

@@ -100,6 +100,6 @@ def test_a_request_is_told_by_its_command_and_actor(app: FastAPI, lines: Lines, 
     assert (denied["logger"], denied["command"], denied["status"]) == ("audit", "sign_in", 401)
     assert (failure["event"], failed["status"]) == ("unhandled_exception", 500)
     assert failure["request_id"] == failed["request_id"]
-    ours = [line for line in lines() if line["logger"] != "httpx2"]  # the test's own client tells what it asks for
+    ours = [line for line in lines() if line["logger"] != "httpx2"]  # this test's own client, which logs what it asks
     everything = "\n".join(json.dumps(line, ensure_ascii=False) for line in ours)
     assert [word for word in PERSON if word in everything] == []

@@ -14,23 +14,16 @@ from tests.support import Clock
 
 pytestmark = pytest.mark.anyio
 
-WAITING = "SELECT pending_pages FROM pgstatginindex('package_search_text')"
+WAITING = "SELECT pending_pages FROM monitoring.pgstatginindex('package_search_text')"
 
 
-@pytest.fixture
-def waiting(shop: Shop) -> Shop:
-    """Give a shop that can be asked how many pages of words wait."""
-    shop.conn.execute("CREATE EXTENSION pgstattuple")
-    return shop
-
-
-async def test_what_waits_is_sorted_in(waiting: Shop, projector: Connection, settings: Settings, clock: Clock) -> None:
+async def test_what_waits_is_sorted_in(shop: Shop, projector: Connection, settings: Settings, clock: Clock) -> None:
     """A batch leaves its words in the list, and they are gone from there a moment later."""
-    waiting.announce()
+    shop.announce()
     await project_batch(projector, clock)
-    assert waiting.value(WAITING) > 0
+    assert shop.value(WAITING) > 0
     async with running(keep_sorted(settings)), asyncio.timeout(30):
-        while await asyncio.to_thread(waiting.value, WAITING) > 0:  # noqa: ASYNC110 (no event tells of it)
+        while await asyncio.to_thread(shop.value, WAITING) > 0:  # noqa: ASYNC110 (no event tells of it)
             await asyncio.sleep(0.05)
 
 

@@ -290,7 +290,7 @@ def explore(interleavings: int, part: int = 0) -> None:
 
 
 @pytest.mark.usefixtures("scheduled")
-@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("part", [pytest.param(part, marks=pytest.mark.long if part else ()) for part in range(PARTS)])
 def test_no_order_of_things_shows_an_old_page(part: int) -> None:
     """A page is never older than what was announced, in Redis or, for a page in memory, to this process."""
     explore(INTERLEAVINGS // PARTS, part)

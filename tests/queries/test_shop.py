@@ -258,9 +258,8 @@ def test_an_admin_sees_how_far_the_projections_are(shop: Shop) -> None:
         conn.execute(append, [shop.clock() - timedelta(seconds=90)])
     answer = shop.get("/admin/projections", role=Role.ADMIN).json()
     assert (answer["batch"], answer["lag_changes"], answer["lag_seconds"]) == (2, 1, 90)
-    assert {pool["name"] for pool in shop.get("/admin/pools", role=Role.ADMIN).json()["items"]} == {
-        "commands",
-        "queries",
+    assert {"commands", "queries"} <= {
+        pool["name"] for pool in shop.get("/admin/pools", role=Role.ADMIN).json()["items"]
     }
     cache = shop.get("/admin/cache", role=Role.ADMIN).json()
     assert (cache["available"], cache["believed"]) == (True, True)

@@ -11,9 +11,9 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, FilePay
 
 import web.api
 from commands.add_staff import add_staff_account
-from db.connections import make_redis
 from db.embedded import PostgresServer, ValkeyServer
 from db.pools import connect
+from db.redis_clients import make_redis
 from infra.auth import Role
 from infra.clock import system_clock
 from infra.settings import Settings

@@ -13,7 +13,7 @@ from tests.web.shop import Shop
 from web.localization import pesos
 
 
-@pytest.mark.parametrize(("language", "size"), [("es", "wide"), ("en", "narrow")])
+@pytest.mark.parametrize(("language", "size"), [("es", "wide"), pytest.param("en", "narrow", marks=pytest.mark.long)])
 def test_counts_shelf_and_money(visitor: Visitor, shop: Shop, language: str, size: str) -> None:
     """The day's money by method, person and day; a place on the shelf leads to its parcel, a count to its listing."""
     parcel, paid = shop.receive(), shop.receive()
@@ -41,7 +41,7 @@ def test_counts_shelf_and_money(visitor: Visitor, shop: Shop, language: str, siz
     expect(page.locator("#count")).to_have_text(re.compile(rf" (de|of) {re.escape(count)}$"))
 
 
-@pytest.mark.parametrize(("language", "size"), [("en", "wide"), ("es", "narrow")])
+@pytest.mark.parametrize(("language", "size"), [("es", "narrow"), pytest.param("en", "wide", marks=pytest.mark.long)])
 def test_an_hour_and_a_stay_lead_to_their_parcels(visitor: Visitor, shop: Shop, language: str, size: str) -> None:
     """As many as the chart says, and the filters that lead there can be taken away one by one."""
     came, left = shop.receive(), shop.receive()
