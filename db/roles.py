@@ -33,6 +33,7 @@ PROJECTED = (
     "parked_changes",
     "payment_listing",
     "projection_checkpoint",
+    "scheduled_runs",
     "unfinished_changes",
     "verifications",
     "view_refreshes",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
-from infra import exposition
+from infra import exposition, metrics
 from infra.exposition import SHARED, Measured, expose, samples, share
 
 WORKER = """
