@@ -13,6 +13,7 @@ from bench.registry import ALL, chosen
 from bench.results import Figure, Findings
 from bench.run import Sizes
 from bench.shops import Bench, Shops, open_shops
+from db.migrate import migrations
 from infra.errors import ConfigurationError
 
 pytestmark = pytest.mark.xdist_group("bench")

@@ -262,7 +262,7 @@ def test_an_admin_sees_how_far_the_projections_are(shop: Shop) -> None:
         pool["name"] for pool in shop.get("/admin/pools", role=Role.ADMIN).json()["items"]
     }
     cache = shop.get("/admin/cache", role=Role.ADMIN).json()
-    assert (cache["available"], cache["believed"]) == (True, True)
+    assert (set(cache["levels"]), cache["redis"] is None) == ({"L1", "L2"}, False)
 
 
 def test_arrivals_by_the_hour_and_stays(shop: Shop) -> None:
