@@ -5,7 +5,6 @@ import contextlib
 import secrets
 import shlex
 import sys
-import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from enum import StrEnum
@@ -44,6 +43,7 @@ from infra.errors import ConfigurationError, Problem
 from infra.exposition import is_shared, share
 from infra.settings import Settings
 from infra.supervisor import supervise
+from infra.tasks import heed_cancellation
 from projections import parking, process
 from projections.rebuild import rebuild as rebuild_projections
 from projections.verify import verify as verify_projections
@@ -57,6 +57,9 @@ JOBS = (
     process.Job("analyze", 3600, analyze_tables, rests=7 * 86400),
     process.Job("index_report", 3600, report_indexes, rests=30 * 86400),
 )
+
+INTERRUPTED = 130
+"""Exit status of what goes on until a signal stops it, as a shell has it for Ctrl-C."""
 
 RETRIED_WITHIN = 10.0
 """Seconds that `project --parked --retry` waits for the projector."""
@@ -229,16 +232,28 @@ def monitor(  # noqa: PLR0913 (each is an option)
     """Measure the running service from outside; exit status 1 if something is beyond its threshold or out of reach."""
     settings = Settings.load()  # of what runs: a monitor that started servers would measure itself
     thresholds = Thresholds(slow_ms, hit_rate, disk, memory, connections)
+    if not watch:
+        sys.exit(asyncio.run(_look(settings, thresholds, as_json=as_json)))
+    asyncio.run(cli.until_signal(_look_on(settings, thresholds, every, as_json=as_json)))
+    sys.exit(INTERRUPTED)
+
+
+async def _look(settings: Settings, thresholds: Thresholds, *, as_json: bool) -> bool:
+    """Measure once, and tell whether something is beyond its threshold."""
+    report = await make_report(settings)
+    found = problems(report, thresholds)
+    if as_json:
+        print(to_json(report, found), flush=True)  # noqa: T201 (for machines, unwrapped)
+    else:
+        show(console, report, found)
+    return bool(found)
+
+
+async def _look_on(settings: Settings, thresholds: Thresholds, every: float, *, as_json: bool) -> None:
     while True:
-        report = asyncio.run(make_report(settings))
-        found = problems(report, thresholds)
-        if as_json:
-            print(to_json(report, found), flush=True)  # noqa: T201 (for machines, unwrapped)
-        else:
-            show(console, report, found)
-        if not watch:
-            sys.exit(bool(found))
-        time.sleep(every)
+        await _look(settings, thresholds, as_json=as_json)
+        heed_cancellation()
+        await asyncio.sleep(every)
 
 
 @staff_app.command("add")

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from infra.errors import ConfigurationError
 from infra.settings import Settings
+from infra.tasks import cancel
 
 console = Console(highlight=False)
 
@@ -96,5 +97,5 @@ async def until_signal(work: Coroutine[None, None, None]) -> None:
     if task.done():
         await task
     else:
-        task.cancel()
+        await cancel({task})
         await asyncio.gather(task, return_exceptions=True)
