@@ -19,7 +19,7 @@ test: lint node_modules/.installed
 
 # What `make test` does to the service for a minute, done for a quarter of an hour.
 chaos: $(VENV)/.installed node_modules/.installed
-	@$(BIN)/pytest -m "chaos or long" --chaos long -s --durations=0 --durations-min=5 $(ARGS)
+	@$(BIN)/pytest tests/chaos tests -m "chaos or long" --chaos long -s --durations=0 --durations-min=5 $(ARGS)
 
 # What a person deploys, on a container engine: the image, and the service on the servers' own images.
 test-containers: $(VENV)/.installed
