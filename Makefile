@@ -17,7 +17,7 @@ run: $(VENV)/.installed node_modules/.installed
 test: lint node_modules/.installed
 	@$(BIN)/pytest -n 2 --dist loadgroup -m "not long and not containers" $(ARGS)
 
-# What `make test` does to the service for a minute, done for a quarter of an hour.
+# What `make test` does to the service briefly, done at length; and what is slow.
 chaos: $(VENV)/.installed node_modules/.installed
 	@$(BIN)/pytest tests/chaos tests -m "chaos or long" --chaos long -s --durations=0 --durations-min=5 $(ARGS)
 

@@ -133,7 +133,7 @@ class GuardedRoute(APIRoute):
                 self._refuse_other_media(bounded)
                 await bounded.read(self.media_type)
                 request.state.sent = bounded
-            return await _in_time(handle(bounded))
+            return await in_time(handle(bounded))
 
         return guarded
 
@@ -163,7 +163,7 @@ def _media_type(body: Any) -> str:  # noqa: ANN401
     return FORM if isinstance(body, Form) else "application/json"
 
 
-async def _in_time(answering: Coroutine[Any, Any, Response]) -> Response:
+async def in_time(answering: Coroutine[Any, Any, Response]) -> Response:
     """Give the answer, or give it up: what it was doing is undone, and Unavailable says so."""
     try:
         async with asyncio.timeout(ANSWERED_WITHIN) as limit:

@@ -19,7 +19,7 @@ from db.consistency import Token
 from infra.clock import Clock
 from infra.errors import Malformed, Problem
 from infra.http import AWAY, Lifespan, database_away, respond
-from infra.routing import GuardedRoute
+from infra.routing import GuardedRoute, in_time
 from queries.hot_pages import HotPages
 from queries.pages import Edge, Query, edge_of
 
@@ -114,7 +114,7 @@ class DirectQueries:
             request.state.caller = None
             edge: Edge = edge_of(request, token, sent(b"if-none-match"), sent(b"cache-control"))
             try:
-                response = await edge.answer(query.ask(parameters, self._clock(), self._key))
+                response = await in_time(edge.answer(query.ask(parameters, self._clock(), self._key)))
             except Problem as problem:
                 response = respond(problem, request)
             except AWAY as error:

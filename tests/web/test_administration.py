@@ -69,6 +69,9 @@ def test_a_site_opens_and_is_told_of(admin: httpx2.Client, shop: Shop) -> None:
     """With a shelf of its own; its hours show to everybody; an older form changes nothing, and a code is used once."""
     new = {"site": "norte-1", "name": "Sede Norte", "address": "Calle 100 # 7-33", "phone": "", "opening_hours": ""}
     assert send(admin, "sedes", **new).status_code == 303
+    assert 'name">Nombre</label>' in admin.get("/administracion", headers={"Accept-Language": "es"}).text, (
+        "a site has a name, and no user's"
+    )
     answer = send(admin, "sedes", **new)
     assert (answer.status_code, "Ya hay una sede con este código" in answer.text) == (409, True)
     assert len(shop.send("GET", "/sites/NORTE-1/positions")["items"]) == 100

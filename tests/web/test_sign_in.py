@@ -26,7 +26,7 @@ def test_in_and_out(visitor: Visitor, size: str, language: str, button: str) -> 
     if language == "en":
         page.get_by_role("link", name="English").click()
     assert violations(page) == []
-    page.get_by_label("Usuario" if language == "es" else "Name").fill("Oscar")
+    page.get_by_label("Usuario" if language == "es" else "User name").fill("Oscar")
     page.get_by_label("Contraseña" if language == "es" else "Password").fill(PASSWORD)
     page.get_by_role("button", name=button).click()
     expect(page.locator("#q")).to_have_value("nadie")
