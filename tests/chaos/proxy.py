@@ -1,4 +1,4 @@
-"""A TCP port before PostgreSQL's Unix socket that can fall silent: no byte passes, no end passes, all stays open."""
+"""A TCP port before a server that can fall silent: no byte passes, no end passes, all stays open."""
 
 import contextlib
 import socket
@@ -7,7 +7,10 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+Target = Path | tuple[str, int]
+"""Where the server listens: a Unix socket, or a host and a port."""
 
 RESET = struct.pack("ii", 1, 0)
 """Closed by a reset at once, as a firewall would that has forgotten the connection."""
@@ -16,7 +19,7 @@ RESET = struct.pack("ii", 1, 0)
 class Proxy:
     """Forwards every connection, until it is told not to."""
 
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target: Target) -> None:
         self._target = target
         self._speaking = threading.Event()
         self._speaking.set()
@@ -28,9 +31,14 @@ class Proxy:
         self._start(self._accept, self._listener)
 
     @classmethod
-    def before(cls, dsn: str) -> contextlib.AbstractContextManager["Proxy"]:
-        """Stand before a server that listens on a Unix socket."""
-        return cls(Path(str(conninfo_to_dict(dsn)["host"])) / ".s.PGSQL.5432").open()
+    @contextlib.contextmanager
+    def before(cls, dsn: str) -> Iterator[tuple["Proxy", str]]:
+        """Stand before a PostgreSQL server; with it goes the address of the same database by way of it."""
+        given = conninfo_to_dict(dsn)
+        host, port = str(given["host"]), int(given.get("port") or 5432)
+        target = Path(host) / f".s.PGSQL.{port}" if host.startswith("/") else (host, port)
+        with cls(target).open() as proxy:
+            yield proxy, make_conninfo(dsn, host="127.0.0.1", port=proxy.port)
 
     @contextlib.contextmanager
     def open(self) -> Iterator["Proxy"]:
@@ -41,10 +49,6 @@ class Proxy:
             self.refuse()
             for thread in self._threads:
                 thread.join()
-
-    def dsn(self, database: str) -> str:
-        """Tell the address of a database behind it."""
-        return f"postgresql://paqueteria@127.0.0.1:{self.port}/{database}"
 
     def hush(self) -> None:
         """Fall silent: connections are still taken, and nothing passes."""
@@ -96,11 +100,18 @@ class Proxy:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = listener.accept()
-                server = socket.socket(socket.AF_UNIX)
-                self._sockets += [client, server]
-                server.connect(str(self._target))
+                self._sockets.append(client)
+                server = self._connected()
+                self._sockets.append(server)
                 self._start(self._forward, client, server, self._speaking)
                 self._start(self._forward, server, client, self._speaking)
+
+    def _connected(self) -> socket.socket:
+        if isinstance(self._target, tuple):
+            return socket.create_connection(self._target)
+        server = socket.socket(socket.AF_UNIX)
+        server.connect(str(self._target))
+        return server
 
     @staticmethod
     def _forward(source: socket.socket, sink: socket.socket, speaking: threading.Event) -> None:

@@ -324,8 +324,8 @@ async def a_token_waits_for_its_own_change(stage: Stage) -> None:
 
 async def a_silent_connection_is_given_up(stage: Stage) -> None:
     """Readers with a token aren't refused for ever because one connection never answers again: another is made."""
-    with stage.shop() as shop, Proxy.before(stage.settings.postgres_dsn) as proxy:
-        watcher = CheckpointWatcher(proxy.dsn(shop.conn.info.dbname))
+    with stage.shop() as shop, Proxy.before(stage.settings.postgres_dsn) as (proxy, dsn):
+        watcher = CheckpointWatcher(dsn)
         watching = asyncio.create_task(watcher.run())
         incarnation = shop.value("SELECT incarnation FROM projection_checkpoint")
         try:

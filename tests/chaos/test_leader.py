@@ -81,8 +81,8 @@ def test_a_leader_whose_network_died_without_a_word(
     def shown() -> bool:
         return lag(shop.conn) == 0
 
-    with Proxy.before(settings.database_url) as proxy:
-        far = moved(settings, proxy.dsn(shop.conn.info.dbname))
+    with Proxy.before(settings.database_url) as (proxy, dsn):
+        far = moved(settings, dsn)
         cut_off = Standby(own_environment(far), tmp_path / "cut_off.log")
         with cut_off.kept():
             wait_until(lambda: cut_off.last_lead() != "")

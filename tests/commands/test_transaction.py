@@ -10,7 +10,6 @@ import psycopg
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from psycopg.conninfo import conninfo_to_dict
 
 from commands.api import create_app
 from commands.transaction import IfMatch, forget_idempotency_keys
@@ -190,13 +189,11 @@ async def test_a_connection_lost_before_the_commit_is_503(
 
 
 def test_with_the_database_away_a_command_is_503_and_goes_on_afterwards(
-    settings: Settings, clock: Clock, operator: Headers, sql: Sql, database: str
+    settings: Settings, clock: Clock, operator: Headers, sql: Sql
 ) -> None:
     """For staff and for the public; what was refused is not there later."""
-    with Proxy.before(settings.postgres_dsn) as proxy:
-        away = settings.model_copy(
-            update={**urls_of(proxy.dsn(str(conninfo_to_dict(database)["dbname"]))), "pool_timeout": 0.5}
-        )
+    with Proxy.before(settings.postgres_dsn) as (proxy, dsn):
+        away = settings.model_copy(update={**urls_of(dsn), "pool_timeout": 0.5})
         with TestClient(create_app(away, clock), raise_server_exceptions=False) as client:
             counter = Counter(client, operator)
             counter.receive()

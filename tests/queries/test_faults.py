@@ -183,12 +183,10 @@ def test_a_full_redis_keeps_nothing_and_harms_nobody(
 
 
 @pytest.fixture
-def database_away(shop: Shop, settings: Settings, clock: Clock) -> Iterator[tuple[TestClient, Proxy]]:
+def database_away(settings: Settings, clock: Clock) -> Iterator[tuple[TestClient, Proxy]]:
     """The same shop through a line to PostgreSQL that can be cut."""
-    with Proxy.before(settings.postgres_dsn) as proxy:
-        dsn = proxy.dsn(shop.conn.info.dbname)
-        with through(settings, clock, **urls_of(dsn)) as client:
-            yield client, proxy
+    with Proxy.before(settings.postgres_dsn) as (proxy, dsn), through(settings, clock, **urls_of(dsn)) as client:
+        yield client, proxy
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
