@@ -27,8 +27,11 @@ CLUSTER = "redis+cluster"
 
 MOST_CONNECTIONS = 64
 
-REDIS_AWAY = (RedisError, RedisClusterException, OSError, TimeoutError)
-"""What is raised while Redis can't be reached, or is without a node."""
+REDIS_AWAY = (RedisError, RedisClusterException, OSError, TimeoutError, RuntimeError)
+"""What is raised while Redis can't be reached, or is without a node.
+
+RuntimeError is uvloop's, where a client writes to a connection that its server has closed a moment before.
+"""
 
 
 def is_cluster(dsn: str) -> bool:

@@ -1,11 +1,13 @@
 """A page is believed while its scopes' generations stand, and while somebody vouches for them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from datetime import datetime, timedelta
 
 import pytest
+import uvloop
 from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
 
 from db import page_cache
 from db.consistency import Checkpoint
@@ -197,6 +199,27 @@ async def test_redis_away_is_a_cache_with_nothing_in_it(clock: Clock) -> None:
         cache = PageCache(away, ttl=30)
         assert await cache.find("digest", SCOPES) == (None, None)
         await cache.keep(Place("digest", "epoch", SCOPES, 5, "0.0"), page(), [5, 3], clock())
+
+
+def test_a_connection_closed_under_a_command_is_redis_away(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when its server dies at that moment: uvloop says so by an error of its own kind, which no reader may get."""
+    send = AbstractConnection._send_packed_command  # noqa: SLF001 (no public place is so late)
+
+    async def close_and_send(connection: AbstractConnection, command: Iterable[bytes]) -> None:
+        assert connection._writer is not None  # noqa: SLF001
+        connection._writer.transport.abort()  # noqa: SLF001
+        await asyncio.sleep(0)
+        await send(connection, command)
+
+    async def found() -> object:
+        async with Redis.from_url(redis_url) as redis:
+            await redis.ping()
+            monkeypatch.setattr(AbstractConnection, "_send_packed_command", close_and_send)
+            with pytest.raises(RuntimeError, match="closed"):
+                await redis.ping()
+            return await PageCache(redis, ttl=30).find("digest", SCOPES)
+
+    assert uvloop.run(found()) == (None, None)
 
 
 def test_at_exactly_its_instant_a_page_still_holds(clock: Clock) -> None:
