@@ -456,7 +456,8 @@ CREATE TABLE public.package_listing (
     storage_fee bigint,
     total bigint,
     paid bigint NOT NULL
-);
+)
+WITH (fillfactor='85');
 CREATE TABLE public.positions (
     position_id uuid DEFAULT uuidv7() NOT NULL,
     site_id uuid NOT NULL,

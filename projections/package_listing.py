@@ -27,10 +27,11 @@ upserted AS (
         storage_fee = excluded.storage_fee, total = excluded.total, paid = excluded.paid
     RETURNING OLD.site AS old_site, OLD.status AS old_status, OLD.customer_id AS old_customer_id,
         NEW.site, NEW.status, NEW.customer_id, NEW.package_id, NEW.version),
-deleted AS (  -- no command deletes, but a hand may have
-    DELETE FROM package_listing AS l
-    WHERE package_id = ANY(%(package_ids)s::uuid[])
-      AND NOT EXISTS (SELECT FROM packages AS p WHERE p.package_id = l.package_id)
+gone AS (  -- no command deletes, but a hand may have
+    SELECT key FROM unnest(%(package_ids)s::uuid[]) AS key
+    WHERE NOT EXISTS (SELECT FROM packages AS p WHERE p.package_id = key)),
+deleted AS (
+    DELETE FROM package_listing WHERE package_id IN (SELECT key FROM gone)
     RETURNING site, status, customer_id, NULL, NULL, NULL::uuid, package_id, NULL::integer),
 moved AS (SELECT * FROM upserted UNION ALL SELECT * FROM deleted)
 """

@@ -8,7 +8,5 @@ words AS (
       AND NOT EXISTS (SELECT FROM package_search AS l WHERE l.package_id = s.package_id AND l.text = s.text)
     ON CONFLICT (package_id) DO UPDATE SET text = excluded.text),
 words_of_none AS (
-    DELETE FROM package_search AS l
-    WHERE package_id = ANY(%(package_ids)s::uuid[])
-      AND NOT EXISTS (SELECT FROM packages AS p WHERE p.package_id = l.package_id))
+    DELETE FROM package_search WHERE package_id IN (SELECT key FROM gone))
 """

@@ -48,6 +48,11 @@ CREATE = """
 CREATE TABLE {shadow} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS) WITH (autovacuum_enabled = off)
 """
 
+OPTIONS = """
+SELECT option_name, option_value
+FROM pg_class AS c, pg_options_to_table(c.reloptions) WHERE c.oid = %(table)s::regclass
+"""
+
 # Whose the table that serves is, and who may do what with it: the shadow's are the same.
 OWNER = "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = %(table)s::regclass"
 
@@ -141,6 +146,9 @@ async def plan(conn: Connection, model: ReadModel) -> Shadow:
 async def create(conn: Connection, shadow: Shadow) -> None:
     """Make the table, to be filled."""
     await conn.execute(shadow.say(CREATE))
+    for name, value in await (await conn.execute(OPTIONS, {"table": shadow.model.name})).fetchall():
+        option = sql.SQL("SET ({} = {})").format(sql.SQL(name), sql.Literal(value))
+        await conn.execute(sql.SQL("{} {}").format(shadow.say("ALTER TABLE {shadow}"), option))
 
 
 async def fill(conn: Connection, shadow: Shadow, part: Part) -> None:
