@@ -32,13 +32,29 @@ SEARCHES = {
     "nothing at all": "zzzyx",
 }
 
+NARROWED = {
+    "a common word, announced in ten days": "q=garcia&announced_from={since}&announced_to={until}",
+    "a common word, received in ten days": "q=garcia&received_from={since}&received_to={until}",
+    "a common word, since then": "q=garcia&received_from={since}",
+    "a rare word, before then": "q=xiques&announced_to={until}",
+    "two letters, before then, oldest": "q=ga&received_to={until}&sort=oldest",
+    "a common word, handed over": "q=garcia&status=DELIVERED",
+    "a common word, in storage, owed": "q=garcia&sort=owed",
+}
+
+
+def ten_days() -> tuple[str, str]:
+    """Give two dates of half a year ago."""
+    since, until = (f"{system_clock() - timedelta(days=days):%Y-%m-%d}" for days in (200, 190))
+    return since, until
+
 
 async def filters(settings: Settings) -> dict[str, str]:
     """Name listings by every order and filter, and a few by several."""
     async with await connect(settings.postgres_dsn, "bench") as conn:
         row = await (await conn.execute(ONE)).fetchone()
     customer_id, position = row or ("", "")
-    since, until = (f"{system_clock() - timedelta(days=days):%Y-%m-%d}" for days in (200, 190))
+    since, until = ten_days()
     return {
         "newest": "",
         "oldest": "sort=oldest",
@@ -98,7 +114,9 @@ async def sorts_and_filters(bench: Bench) -> Findings:
 async def text_search(bench: Bench) -> Findings:
     """Measure what people type."""
     async with reading_shop(bench) as readers:
+        since, until = ten_days()
         searches = {name: f"q={quote(words)}" for name, words in SEARCHES.items()}
+        searches |= {name: query.format(since=since, until=until) for name, query in NARROWED.items()}
         return await _measured(bench, searches, readers, 50, 20)
 
 
@@ -115,8 +133,8 @@ MEASUREMENTS = (
     Measurement(
         "text-search",
         "Text search",
-        "What people type (`q`): one cold page after the other by one connection, in a shop of 1,000,000 packages;"
-        " beside each, the same prepared statement by a bare ASGI application.",
+        "What people type (`q`), alone and with filters: one cold page after the other by one connection, in a shop of"
+        " 1,000,000 packages; beside each, the same prepared statement by a bare ASGI application.",
         text_search,
         packages=1_000_000,
         seconds=1,

@@ -114,7 +114,7 @@ CREATE FUNCTION public.searchable(text) RETURNS text
  SELECT lower(public.unaccent($1)) AS lower;
 END;
 CREATE FUNCTION public.search_pattern(word text) RETURNS text
-    LANGUAGE sql STABLE PARALLEL SAFE
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
     BEGIN ATOMIC
  SELECT ((
          CASE
@@ -794,6 +794,7 @@ CREATE INDEX package_listing_site ON public.package_listing USING btree (site, s
 CREATE INDEX package_listing_status ON public.package_listing USING btree (status, announced_at, package_id);
 CREATE INDEX package_listing_tracking_code ON public.package_listing USING btree (tracking_code);
 CREATE INDEX package_photos_package ON public.package_photos USING btree (package_id);
+CREATE INDEX package_search_announced ON public.package_search USING btree (announced_at, package_id);
 CREATE INDEX package_search_text ON public.package_search USING gin (text public.gin_trgm_ops);
 CREATE UNIQUE INDEX packages_active_guide_key ON public.packages USING btree (guide_key) WHERE (status <> 'CANCELLED'::text);
 CREATE INDEX packages_announcements ON public.packages USING btree (announced_at) WHERE (status = 'ANNOUNCED'::text);

@@ -138,6 +138,7 @@ def fetch(filters: PackageFilters, now: datetime, key: str, limit: int = 50, cur
         len(words),
         filters.in_storage,
         after is not None,
+        "DELIVERED" in statuses,
     )
     binds = narrowed | {
         "statuses": statuses,

@@ -28,6 +28,8 @@ class Shape:
     words: int
     in_storage: bool
     is_continued: bool
+    has_delivered: bool = True
+    """Parcels that were handed over are among what is asked for: nearly all there are."""
 
     @property
     def is_counted_already(self) -> bool:
@@ -43,6 +45,15 @@ class Shape:
     def is_small(self) -> bool:
         """Tell whether a filter leaves so few rows that they are best sorted."""
         return bool(self.filters & {"customer_id", "position"})
+
+    @property
+    def is_matched_whole(self) -> bool:
+        """Tell whether the words' matches are looked up by everything that is asked for, not by their words alone.
+
+        Within a range a walk would look at many rows for each that matches; of a rare status it looks at few anyhow.
+        """
+        is_dense = self.has_range and self.has_delivered
+        return self.words > 0 and not self.is_small and not self.in_storage and (is_dense or not self.filters)
 
     @property
     def is_walked_by_status(self) -> bool:
@@ -177,12 +188,19 @@ CROSS JOIN LATERAL (
 # besides. One row more than COUNTED tells that there are too many to sort.
 MATCHED = """
 matched AS MATERIALIZED (
-    (SELECT s.package_id, s.announced_at FROM package_search AS s WHERE {in_text} LIMIT 10001)
+    (SELECT s.package_id, s.announced_at FROM {searched} WHERE {in_text} AND {conditions} LIMIT 10001)
     UNION
     (SELECT l.package_id, s.announced_at
      FROM {stored}
-     WHERE l."position" IS NOT NULL AND ({in_position}) AND {in_either} LIMIT 10001)
+     WHERE l."position" IS NOT NULL AND ({in_position}) AND {in_either} AND {conditions} LIMIT 10001)
 ),
+"""
+
+# What is asked for is all in `matched`, so that the few that are shown are chosen before any is looked up.
+CHOOSE = """
+SELECT l.* FROM (
+    SELECT l.* FROM matched AS l WHERE {few} AND {after} ORDER BY {order} LIMIT %(limit)s + 1
+) AS m CROSS JOIN LATERAL (SELECT l.* FROM package_listing AS l WHERE l.package_id = m.package_id LIMIT 1) AS l
 """
 
 FEW = "(SELECT count(*) <= 10000 FROM matched)"
@@ -210,19 +228,24 @@ NEXT_MEMBER = """(SELECT min(m.received_at) + %(min_days)s * interval '24 hours'
 LISTING = "package_listing AS l"
 
 # A row at a time by its key: how many there will be can't be known from a text, and a join would read a whole table.
+TEXT = "package_search AS s"
+TEXT_AND_LISTING = """package_search AS s CROSS JOIN LATERAL (
+    SELECT l.* FROM package_listing AS l WHERE l.package_id = s.package_id LIMIT 1) AS l"""
 LISTING_AND_TEXT = """package_listing AS l CROSS JOIN LATERAL (
     SELECT s.text, s.announced_at FROM package_search AS s WHERE s.package_id = l.package_id LIMIT 1) AS s"""
 MATCHES = """matched AS m CROSS JOIN LATERAL (
     SELECT l.* FROM package_listing AS l WHERE l.package_id = m.package_id LIMIT 1) AS l"""
 
 
-def _word(number: int) -> str:
-    # A scalar subquery is evaluated once, not for each row.
-    return compose("(SELECT search_pattern(%({name})s))", name=f"word_{number}")
+def _word(shape: Shape, number: int) -> str:
+    # Planned by its values, so that the planner knows how common the word is; otherwise a scalar subquery, which is
+    # evaluated once, not for each row.
+    pattern = "search_pattern(%({name})s)" if shape.has_range else "(SELECT search_pattern(%({name})s))"
+    return compose(pattern, name=f"word_{number}")
 
 
 def _words(shape: Shape, template: str, between: str) -> str:
-    return between.join(compose(template, word=_word(number)) for number in range(shape.words))
+    return between.join(compose(template, word=_word(shape, number)) for number in range(shape.words))
 
 
 IN_TEXT = "s.text LIKE {word}"
@@ -298,6 +321,13 @@ def _sort(shape: Shape, source: str, *more: str) -> str:
     return compose(template, source=source, conditions=conditions, order=ORDERS[shape.sort])
 
 
+def _few(shape: Shape) -> str:
+    if not shape.is_matched_whole:
+        return _sort(shape, MATCHES, FEW)
+    after = AFTER[shape.sort] if shape.is_continued else "true"
+    return compose(CHOOSE, few=FEW, after=after, order=ORDERS[shape.sort])
+
+
 def _page(shape: Shape) -> str:
     words = [_words(shape, IN_EITHER, " AND ")] if shape.words else []
     source = LISTING_AND_TEXT if shape.words else LISTING
@@ -306,7 +336,7 @@ def _page(shape: Shape) -> str:
     walk = _walk_by_status if shape.is_walked_by_status else _walk
     if not shape.words:
         return walk(shape, source)
-    few, many = _sort(shape, MATCHES, FEW), walk(shape, source, *words, MANY)
+    few, many = _few(shape), walk(shape, source, *words, MANY)
     return compose("({few}) UNION ALL ({many})", few=few, many=many)
 
 
@@ -319,7 +349,7 @@ def _count(shape: Shape) -> str:
         return compose(template, source=LISTING, conditions=_conditions(shape, *without))
     if shape.is_small:
         return _count_words(shape)
-    if not shape.filters and not shape.in_storage:
+    if shape.is_matched_whole:
         return "SELECT count(*) FROM matched"
     matches = compose(COUNT_ROWS, source=MATCHES, conditions=_conditions(shape))
     walked = _count_by_status(shape) if shape.is_walked_by_status else _count_words(shape)
@@ -354,13 +384,25 @@ def _parts(shape: Shape) -> Iterator[str]:
     if shape.sort == "owed":
         yield PAIRS
     if shape.words:
-        yield compose(
-            MATCHED,
-            stored=LISTING_AND_TEXT,
-            in_text=_words(shape, IN_TEXT, " AND "),
-            in_position=_words(shape, IN_POSITION, " OR "),
-            in_either=_words(shape, IN_EITHER, " AND "),
-        )
+        yield _matched(shape)
+
+
+def _matched(shape: Shape) -> str:
+    """Find what has the words; when it was announced is known beside them, everything else is looked up."""
+    asked = shape.filters if shape.is_matched_whole else frozenset()
+    by_date = asked & {"announced_from", "announced_to"}
+    conditions = [
+        text.replace("l.", "s.") if name in by_date else text for name, text in CONDITIONS.items() if name in asked
+    ]
+    return compose(
+        MATCHED,
+        searched=TEXT if asked == by_date else TEXT_AND_LISTING,
+        stored=LISTING_AND_TEXT,
+        conditions=" AND ".join(conditions) or "true",
+        in_text=_words(shape, IN_TEXT, " AND "),
+        in_position=_words(shape, IN_POSITION, " OR "),
+        in_either=_words(shape, IN_EITHER, " AND "),
+    )
 
 
 @functools.cache

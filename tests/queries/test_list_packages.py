@@ -169,6 +169,17 @@ def test_words_are_searched_in_text_and_position(shop: Shop) -> None:
         for more in (f"&customer_id={rows['jose']['customer_id']}", "&position=b010", "&sort=owed&site=PRINCIPAL"):
             expected = names & {"jose"} if "owed" not in more else names - {"gone"}
             assert found(shop, f"/packages?q={q}{more}", rows) == expected, (q, more)
+        for more, within in {
+            "announced_from=2020-01-01&sort=oldest": {*rows},
+            "announced_to=2020-01-01": set(),
+            "received_from=2020-01-01&received_to=2030-01-01": {*rows},
+            "received_from=2030-01-01": set(),
+            "announced_from=2020-01-01&status=DELIVERED&status=ANNOUNCED": {"gone"},
+            "received_from=2020-01-01&status=RECEIVED&site=PRINCIPAL": {"ximena", "jose"},
+        }.items():
+            answer = shop.get(f"/packages?q={q}&{more}").json()
+            assert found(shop, f"/packages?q={q}&{more}", rows) == names & within, (q, more)
+            assert answer["count"] == len(names & within), (q, more)
 
 
 def test_the_orders(shop: Shop) -> None:
@@ -192,7 +203,16 @@ def test_the_orders(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("sort", ["newest", "oldest", "owed", "days"])
-@pytest.mark.parametrize("filters", ["", "&status=RECEIVED&status=ANNOUNCED", "&q=ana", "&site=PRINCIPAL&min_days=0"])
+@pytest.mark.parametrize(
+    "filters",
+    [
+        "",
+        "&status=RECEIVED&status=ANNOUNCED",
+        "&q=ana",
+        "&q=ana&received_from=2020-01-01",
+        "&site=PRINCIPAL&min_days=0",
+    ],
+)
 def test_paging_neither_repeats_nor_skips(shop: Shop, sort: str, filters: str) -> None:
     """Each parcel of the first moment is seen once, in order, though others are added and time goes on."""
     rows = [shop.stored(hours=hours % 70, base_fee=1500 + 500 * (hours % 3)) for hours in range(0, 200, 17)]
@@ -252,14 +272,29 @@ def test_counts_are_exact_up_to_ten_thousand(shop: Shop) -> None:
     shop.publish(shop.stored())
     for query, count in {"": (10_002, False), "status=ANNOUNCED": (10_000, False), "sort=owed": (2, False)}.items():
         assert _count(shop, query) == count, query
-    for query in (customer, "q=eva", "q=eva+ruiz&status=ANNOUNCED", "announced_from=2026-01-01&status=ANNOUNCED"):
+    within = "q=eva&announced_to=2027-01-01"
+    for query in (
+        customer,
+        "q=eva",
+        "q=eva+ruiz&status=ANNOUNCED",
+        "announced_from=2026-01-01&status=ANNOUNCED",
+        within,
+    ):
         assert _count(shop, query) == (10_000, False), query
     shop.publish(shop.row(customer_name="Eva Ruiz", customer_id=uuid.UUID(customer[12:])))
-    for query in (customer, "q=eva", "q=eva+ruiz&status=ANNOUNCED", "q=eva&site=PRINCIPAL", "announced_to=2027-01-01"):
+    for query in (
+        customer,
+        "q=eva",
+        "q=eva+ruiz&status=ANNOUNCED",
+        "q=eva&site=PRINCIPAL",
+        "announced_to=2027-01-01",
+        within,
+    ):
         assert _count(shop, query) == (10_000, True), query
     assert _count(shop, "status=ANNOUNCED") == (10_001, False)
-    answer = shop.get("/packages?q=eva&limit=3&sort=oldest").json()
-    assert [item["guide_number"] for item in answer["items"]] == ["MANY9999", "MANY9998", "MANY9997"]
+    for query in ("q=eva", within):
+        answer = shop.get(f"/packages?{query}&limit=3&sort=oldest").json()
+        assert [item["guide_number"] for item in answer["items"]] == ["MANY9999", "MANY9998", "MANY9997"]
 
 
 def _count(shop: Shop, query: str) -> tuple[int, bool]:

@@ -64,6 +64,8 @@ FILTERS: dict[str, dict[str, Any]] = {
     "two letters": {"q": "xi"},
     "common words and a status": {"q": "garcia", "status": ["ANNOUNCED"]},
     "common words and a site": {"q": "muñoz", "site": "SEDE-3"},
+    "common words and dates": {"q": "garcia 300", "announced_from": "2026-06-01", "announced_to": "2026-06-11"},
+    "a common word and dates": {"q": "garcia", "received_from": "2026-06-01", "received_to": "2026-06-03"},
     "a word of a customer": {"q": "muñoz", "customer_id": CUSTOMER},
 }
 
@@ -88,6 +90,8 @@ WALKS = {
     ("a rare word", "newest"): "package_search_text",
     ("common words", "newest"): "package_listing_announced",
     ("two letters", "oldest"): "package_search_text",
+    ("common words and dates", "newest"): "package_search_announced",
+    ("a common word and dates", "oldest"): "package_search_announced",
 }
 
 
