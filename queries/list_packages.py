@@ -138,7 +138,6 @@ def fetch(filters: PackageFilters, now: datetime, key: str, limit: int = 50, cur
         len(words),
         filters.in_storage,
         after is not None,
-        "DELIVERED" in statuses,
     )
     binds = narrowed | {
         "statuses": statuses,
@@ -161,7 +160,7 @@ def fetch(filters: PackageFilters, now: datetime, key: str, limit: int = 50, cur
 
     identity = {"route": "packages", **asked, "limit": limit, "cursor": cursor}
     scopes = _scopes(filters, statuses)
-    return Query(statement(shape), identity, now, binds, scopes, finish, plan_by_values=shape.has_range)
+    return Query(statement(shape), identity, now, binds, scopes, finish, plan_by_values=shape.is_planned_by_values)
 
 
 @packages.get("/packages", response_model=PackageList, responses=answers(401, 403))

@@ -28,8 +28,6 @@ class Shape:
     words: int
     in_storage: bool
     is_continued: bool
-    has_delivered: bool = True
-    """Parcels that were handed over are among what is asked for: nearly all there are."""
 
     @property
     def is_counted_already(self) -> bool:
@@ -37,23 +35,15 @@ class Shape:
         return not self.words and self.filters <= {"statuses", "site"}
 
     @property
-    def has_range(self) -> bool:
-        """Tell whether the best plan depends on how wide a range is."""
-        return any(name.endswith(("_from", "_to", "_before")) for name in self.filters)
+    def is_planned_by_values(self) -> bool:
+        """Tell whether the best plan depends on how wide a range is, or how common a word among what else is asked."""
+        has_range = any(name.endswith(("_from", "_to", "_before")) for name in self.filters)
+        return has_range or (self.words > 0 and (self.in_storage or bool(self.filters)))
 
     @property
     def is_small(self) -> bool:
         """Tell whether a filter leaves so few rows that they are best sorted."""
         return bool(self.filters & {"customer_id", "position"})
-
-    @property
-    def is_matched_whole(self) -> bool:
-        """Tell whether the words' matches are looked up by everything that is asked for, not by their words alone.
-
-        Within a range a walk would look at many rows for each that matches; of a rare status it looks at few anyhow.
-        """
-        is_dense = self.has_range and self.has_delivered
-        return self.words > 0 and not self.is_small and not self.in_storage and (is_dense or not self.filters)
 
     @property
     def is_walked_by_status(self) -> bool:
@@ -184,15 +174,19 @@ CROSS JOIN LATERAL (
 ) AS start
 """
 
-# The position isn't in the text, so that moving a parcel doesn't touch the search: what stands in storage is looked at
+# The position isn't in the text, so that moving a parcel doesn't touch the search: the positions' own index is read
 # besides. One row more than COUNTED tells that there are too many to sort.
 MATCHED = """
 matched AS MATERIALIZED (
-    (SELECT s.package_id, s.announced_at FROM {searched} WHERE {in_text} AND {conditions} LIMIT 10001)
+    (SELECT s.package_id, s.announced_at FROM {searched} WHERE {in_text} AND {conditions} {ordered} LIMIT 10001)
     UNION
     (SELECT l.package_id, s.announced_at
-     FROM {stored}
-     WHERE l."position" IS NOT NULL AND ({in_position}) AND {in_either} AND {conditions} LIMIT 10001)
+     FROM (SELECT l.package_id FROM package_listing AS l WHERE l."position" IS NOT NULL AND ({in_position}) OFFSET 0)
+         AS stored CROSS JOIN LATERAL (
+             SELECT l.* FROM package_listing AS l WHERE l.package_id = stored.package_id LIMIT 1) AS l
+         CROSS JOIN LATERAL (
+             SELECT s.text, s.announced_at FROM package_search AS s WHERE s.package_id = l.package_id LIMIT 1) AS s
+     WHERE {in_either} AND {conditions} LIMIT 10001)
 ),
 """
 
@@ -214,14 +208,6 @@ COUNT_STORED = """
 SELECT count(*) FROM (SELECT FROM {source} WHERE {conditions} ORDER BY l.received_at LIMIT 10001) AS counted
 """
 
-COUNT_ROWS_BY_STATUS = """
-SELECT count(*) FROM (
-    SELECT FROM unnest(%(statuses)s::text[]) AS branch (status) CROSS JOIN LATERAL (
-        SELECT FROM {source} WHERE {pinned} AND {conditions}
-        ORDER BY {pinned_order}, l.announced_at, l.package_id LIMIT 10001
-    ) AS l LIMIT 10001) AS counted"""
-COUNT_MATCHES = "SELECT CASE WHEN {few} THEN ({matches}) ELSE ({walked}) END"
-
 NEXT_MEMBER = """(SELECT min(m.received_at) + %(min_days)s * interval '24 hours' FROM package_listing AS m
     WHERE m.status = 'RECEIVED' AND m.received_at >= %(received_before)s)"""
 
@@ -229,8 +215,7 @@ LISTING = "package_listing AS l"
 
 # A row at a time by its key: how many there will be can't be known from a text, and a join would read a whole table.
 TEXT = "package_search AS s"
-TEXT_AND_LISTING = """package_search AS s CROSS JOIN LATERAL (
-    SELECT l.* FROM package_listing AS l WHERE l.package_id = s.package_id LIMIT 1) AS l"""
+TEXT_AND_LISTING = "package_search AS s JOIN package_listing AS l ON l.package_id = s.package_id"
 LISTING_AND_TEXT = """package_listing AS l CROSS JOIN LATERAL (
     SELECT s.text, s.announced_at FROM package_search AS s WHERE s.package_id = l.package_id LIMIT 1) AS s"""
 MATCHES = """matched AS m CROSS JOIN LATERAL (
@@ -240,7 +225,7 @@ MATCHES = """matched AS m CROSS JOIN LATERAL (
 def _word(shape: Shape, number: int) -> str:
     # Planned by its values, so that the planner knows how common the word is; otherwise a scalar subquery, which is
     # evaluated once, not for each row.
-    pattern = "search_pattern(%({name})s)" if shape.has_range else "(SELECT search_pattern(%({name})s))"
+    pattern = "search_pattern(%({name})s)" if shape.is_planned_by_values else "(SELECT search_pattern(%({name})s))"
     return compose(pattern, name=f"word_{number}")
 
 
@@ -322,7 +307,7 @@ def _sort(shape: Shape, source: str, *more: str) -> str:
 
 
 def _few(shape: Shape) -> str:
-    if not shape.is_matched_whole:
+    if shape.sort not in ("newest", "oldest"):
         return _sort(shape, MATCHES, FEW)
     after = AFTER[shape.sort] if shape.is_continued else "true"
     return compose(CHOOSE, few=FEW, after=after, order=ORDERS[shape.sort])
@@ -348,27 +333,9 @@ def _count(shape: Shape) -> str:
         without = shape.implied & {"announced_from", "announced_to"}
         return compose(template, source=LISTING, conditions=_conditions(shape, *without))
     if shape.is_small:
-        return _count_words(shape)
-    if shape.is_matched_whole:
-        return "SELECT count(*) FROM matched"
-    matches = compose(COUNT_ROWS, source=MATCHES, conditions=_conditions(shape))
-    walked = _count_by_status(shape) if shape.is_walked_by_status else _count_words(shape)
-    return compose(COUNT_MATCHES, few=FEW, matches=matches, walked=walked)
-
-
-def _count_words(shape: Shape) -> str:
-    conditions = f"{_conditions(shape)} AND {_words(shape, IN_EITHER, ' AND ')}"
-    return compose(COUNT_ROWS, source=LISTING_AND_TEXT, conditions=conditions)
-
-
-def _count_by_status(shape: Shape) -> str:
-    return compose(
-        COUNT_ROWS_BY_STATUS,
-        source=LISTING_AND_TEXT,
-        pinned=_range(shape, is_continued=False),
-        conditions=" AND ".join([*_unpinned(shape), _words(shape, IN_EITHER, " AND ")]),
-        pinned_order=_pinned(shape)["oldest"],
-    )
+        conditions = f"{_conditions(shape)} AND {_words(shape, IN_EITHER, ' AND ')}"
+        return compose(COUNT_ROWS, source=LISTING_AND_TEXT, conditions=conditions)
+    return "SELECT count(*) FROM matched"
 
 
 def _expiry(shape: Shape) -> str:
@@ -383,22 +350,20 @@ def _expiry(shape: Shape) -> str:
 def _parts(shape: Shape) -> Iterator[str]:
     if shape.sort == "owed":
         yield PAIRS
-    if shape.words:
+    if shape.words and not shape.is_small:
         yield _matched(shape)
 
 
 def _matched(shape: Shape) -> str:
-    """Find what has the words; when it was announced is known beside them, everything else is looked up."""
-    asked = shape.filters if shape.is_matched_whole else frozenset()
-    by_date = asked & {"announced_from", "announced_to"}
-    conditions = [
-        text.replace("l.", "s.") if name in by_date else text for name, text in CONDITIONS.items() if name in asked
-    ]
+    """Find what has the words; when it was announced is known beside them, everything else by the listing."""
+    by_date = [name for name in ("announced_from", "announced_to") if name in shape.filters]
+    listed = _conditions(shape, *by_date)
+    is_ordered = shape.is_planned_by_values and shape.sort in ("newest", "oldest")  # by index or by sorting them
     return compose(
         MATCHED,
-        searched=TEXT if asked == by_date else TEXT_AND_LISTING,
-        stored=LISTING_AND_TEXT,
-        conditions=" AND ".join(conditions) or "true",
+        searched=TEXT if listed == "true" else TEXT_AND_LISTING,
+        ordered=compose("ORDER BY {order}", order=ORDERS[shape.sort].replace("l.", "s.")) if is_ordered else "",
+        conditions=" AND ".join([listed, *(CONDITIONS[name].replace("l.", "s.") for name in by_date)]),
         in_text=_words(shape, IN_TEXT, " AND "),
         in_position=_words(shape, IN_POSITION, " OR "),
         in_either=_words(shape, IN_EITHER, " AND "),

@@ -91,7 +91,7 @@ WALKS = {
     ("common words", "newest"): "package_listing_announced",
     ("two letters", "oldest"): "package_search_text",
     ("common words and dates", "newest"): "package_search_announced",
-    ("a common word and dates", "oldest"): "package_search_announced",
+    ("a common word and dates", "oldest"): "package_listing_received",
 }
 
 
