@@ -181,7 +181,9 @@ def test_parcels_are_handed_over_together(visitor: Visitor, shop: Shop, language
     page.keyboard.press("Enter")
     expect(page.locator(".outcome-good .huge")).to_have_text("$17.000")
     expect(page.locator(".work > .notice-bad")).to_contain_text(second["guide_number"])
-    for parcel in (first, third):
+    for number, parcel in enumerate((first, third)):
+        link = page.locator(".outcome-good a.code").nth(number)
+        expect(link).to_have_attribute("href", f"/paquetes/{parcel['package_id']}")
         package = shop.becomes(parcel["guide_number"], "DELIVERED")
         assert package["paid"] == 1500
         assert [payment["method"] for payment in package["payments"]] == ["CASH"]
@@ -393,6 +395,18 @@ def test_the_listing_leads_to_the_next_step(visitor: Visitor, shop: Shop) -> Non
     page.get_by_role("link", name=f"Recibir {announced['guide_number']}").click()
     expect(page.locator(".outcome-good")).to_contain_text("Recibido")
     shop.becomes(announced["guide_number"], "RECEIVED")
+
+
+def test_what_is_over_leads_to_its_page(visitor: Visitor, shop: Shop) -> None:
+    """A parcel that was handed over already is said to be, and its page takes the delivery back."""
+    parcel = shop.receive()
+    due = {"payment_method": "CASH", "amount": 1500}
+    shop.send("POST", f"/packages/{parcel['package_id']}/delivery", json=due)
+    shop.becomes(parcel["guide_number"], "DELIVERED")
+    page = visitor.open("/mostrador", who="ana")
+    scan(page, parcel["guide_number"])
+    page.locator(".outcome-bad").get_by_role("link", name=parcel["guide_number"]).click()
+    expect(page.get_by_text("Revertir la entrega").first).to_be_visible()
 
 
 def test_keys_are_shown_and_work(visitor: Visitor) -> None:
