@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any
@@ -71,14 +71,18 @@ async def _items(edge: Edge, filters: PackageFilters, now: datetime) -> AsyncIte
             return
 
 
-def _cells(item: dict[str, Any]) -> Iterator[Cell]:
+def _columns(filters: PackageFilters) -> tuple[str, ...]:
+    return (*COLUMNS, "income") if filters.is_by_payment else COLUMNS
+
+
+def _cells(columns: Sequence[str], item: dict[str, Any]) -> Iterator[Cell]:
     """Give a parcel's cells: instants by Bogota's clock, as the shop's people read them."""
     flat = item | {
         "customer_name": item["customer"]["name"],
         "customer_phone": item["customer"]["phone"],
         "other_codes": " ".join(item["other_codes"]) or None,
     }
-    for column in COLUMNS:
+    for column in columns:
         value = flat[column]
         is_instant = column.endswith("_at") and value is not None
         yield datetime.fromisoformat(value).astimezone(BOGOTA).replace(tzinfo=None) if is_instant else value
@@ -98,16 +102,16 @@ def _lines(rows: Iterable[Iterable[str]]) -> str:
     return sink.getvalue()
 
 
-async def _csv(chunks: AsyncIterator[list[Any]]) -> AsyncIterator[str]:
-    yield "\ufeff" + _lines([COLUMNS])  # by this mark a spreadsheet knows that it is UTF-8
+async def _csv(columns: Sequence[str], chunks: AsyncIterator[list[Any]]) -> AsyncIterator[str]:
+    yield "\ufeff" + _lines([columns])  # by this mark a spreadsheet knows that it is UTF-8
     async for items in chunks:
-        yield _lines([map(_as_text, COLUMNS, _cells(item)) for item in items])
+        yield _lines([map(_as_text, columns, _cells(columns, item)) for item in items])
 
 
-async def _xlsx(chunks: AsyncIterator[list[Any]]) -> AsyncIterator[bytes]:
-    workbook = Workbook("Paquetes", COLUMNS)
+async def _xlsx(columns: Sequence[str], chunks: AsyncIterator[list[Any]]) -> AsyncIterator[bytes]:
+    workbook = Workbook("Paquetes", columns)
     async for items in chunks:
-        yield workbook.rows(list(_cells(item)) for item in items)
+        yield workbook.rows(list(_cells(columns, item)) for item in items)
     yield workbook.end()
 
 
@@ -141,7 +145,7 @@ async def export_csv(
     """Export all that matches as CSV, with a heading; instants by Bogota's clock, money in pesos."""
     now = clock()
     chunks = await _begun(_items(edge, filters, now))
-    return StreamingResponse(_csv(chunks), headers=_attachment(now, "csv"), media_type="text/csv")
+    return StreamingResponse(_csv(_columns(filters), chunks), headers=_attachment(now, "csv"), media_type="text/csv")
 
 
 @export.get("/packages.xlsx", response_class=StreamingResponse, responses=_documented(XLSX, "binary"))
@@ -152,4 +156,4 @@ async def export_xlsx(
     """Export all that matches as a workbook, with a heading; more than a sheet holds goes on in another."""
     now = clock()
     chunks = await _begun(_items(edge, filters, now))
-    return StreamingResponse(_xlsx(chunks), headers=_attachment(now, "xlsx"), media_type=XLSX)
+    return StreamingResponse(_xlsx(_columns(filters), chunks), headers=_attachment(now, "xlsx"), media_type=XLSX)

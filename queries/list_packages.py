@@ -9,15 +9,15 @@ from fastapi import Query as Parameters
 from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from db.package_document import Package, Status
+from db.package_document import Package, PaymentMethod, Status
 from infra.auth import Role, allow
 from infra.clock import TheClock
-from infra.fields import OptionalLine
+from infra.fields import OptionalLine, Pesos
 from infra.routing import router
 from queries import cursors
 from queries.cursors import Cursor
 from queries.direct import direct
-from queries.listing_statement import COUNTED, Shape, Sort, statement
+from queries.listing_statement import COUNTED, PAYMENT_CONDITIONS, Shape, Sort, statement
 from queries.pages import Query, Row, TheEdge, answers
 from queries.parameters import OptionalCursor, OptionalInstant, OptionalSite, OptionalWords, words_of
 
@@ -51,12 +51,21 @@ class PackageFilters(BaseModel):
     min_days: int | None = Field(default=None, ge=0, le=36_500, description="In storage for at least so many days.")
     min_stay: int | None = Field(default=None, ge=0, le=36_500, description="Handed over after so many days or more.")
     max_stay: int | None = Field(default=None, ge=0, le=36_500, description="Handed over after so many days or fewer.")
+    paid_from: OptionalInstant = Field(default=None, description="With a payment or a reversal from then on.")
+    paid_to: OptionalInstant = None
+    payment_method: PaymentMethod | None = None
+    payment_staff_id: uuid.UUID | None = Field(default=None, description="Who took the payment, or took it back.")
     sort: Sort = "newest"
 
     @property
     def is_over(self) -> bool:
         """Tell whether only what was handed over can be shown."""
         return self.min_stay is not None or self.max_stay is not None
+
+    @property
+    def is_by_payment(self) -> bool:
+        """Tell whether each parcel shows what it brought in."""
+        return any(getattr(self, name) is not None for name in PAYMENT_CONDITIONS)
 
     @property
     def in_storage(self) -> bool:
@@ -71,10 +80,16 @@ class PackagePage(PackageFilters):
     cursor: OptionalCursor = None
 
 
+class ListedPackage(Package):
+    """A parcel; with a filter of payments also what it brought in by those, reversals counted against it."""
+
+    income: Pesos = Field(default=0, description="Only with a filter of payments.")
+
+
 class PackageList(BaseModel):
     """A page of parcels; `count` is all that match, or, where `count_is_minimum`, at least so many do."""
 
-    items: list[Package]
+    items: list[ListedPackage]
     next_cursor: str | None
     count: int = Field(examples=[1234])
     count_is_minimum: bool
@@ -91,7 +106,7 @@ def _scopes(filters: PackageFilters, statuses: list[str]) -> tuple[str, ...]:
 def _bounds(filters: PackageFilters, now: datetime) -> dict[str, Any]:
     """Give the filters on instants, with those that follow from each other, so that every order has its own."""
     announced_from = [filters.announced_from, filters.received_from and filters.received_from - ANNOUNCEMENT]
-    announced_to = [filters.announced_to, filters.received_to]
+    announced_to = [filters.announced_to, filters.received_to, filters.paid_to]
     received_from, received_to = [filters.received_from], [filters.received_to]
     received_before = None
     if filters.min_days:
@@ -128,6 +143,10 @@ def fetch(filters: PackageFilters, now: datetime, key: str, limit: int = 50, cur
         "position": filters.position,
         "min_stay": filters.min_stay,
         "max_stay": filters.max_stay,
+        "paid_from": filters.paid_from,
+        "paid_to": filters.paid_to,
+        "payment_method": filters.payment_method,
+        "payment_staff_id": filters.payment_staff_id,
         **_bounds(filters, at),
     }
     used = frozenset(name for name, value in narrowed.items() if value is not None)

@@ -1,7 +1,9 @@
 """`GET /api/v1/sites/{site}/positions`: the shelf of a site."""
 
 from datetime import datetime
+from typing import Annotated
 
+from fastapi import Query as Parameter
 from fastapi import Response
 from pydantic import BaseModel, Field
 
@@ -18,18 +20,18 @@ positions = router("sites")
 SELECT = stamped(
     compose(
         """
-SELECT json_build_object('items', coalesce((
-           SELECT json_agg(json_build_object('code', s."position",
-               'package', CASE WHEN l.package_id IS NOT NULL THEN {document} END) ORDER BY s.ordinal)
-           FROM shelf AS s
-           LEFT JOIN package_listing AS l
-               ON l.status = 'RECEIVED' AND l.site = s.site AND l."position" = s."position"
-           {priced}
-           WHERE s.site = t.site), '[]'))::text AS body,
-       (SELECT min(fee.next_fee_at) FROM package_listing AS l {priced}
-        WHERE l.status = 'RECEIVED' AND l.site = t.site) AS expires_at,
-       NULL AS etag
-FROM site_list AS t WHERE t.site = %(site)s
+SELECT shown.body, shown.expires_at, NULL AS etag
+FROM site_list AS t CROSS JOIN LATERAL (
+    SELECT json_build_object('items', coalesce(json_agg(json_build_object('code', s."position",
+               'package', CASE WHEN l.package_id IS NOT NULL THEN {document} END) ORDER BY s.ordinal), '[]'))::text
+               AS body,
+           min(fee.next_fee_at) AS expires_at
+    FROM (SELECT * FROM shelf WHERE shelf.site = t.site
+          ORDER BY shelf.ordinal LIMIT %(limit)s::bigint OFFSET %(offset)s::bigint) AS s
+    LEFT JOIN package_listing AS l ON l.status = 'RECEIVED' AND l.site = s.site AND l."position" = s."position"
+    {priced}
+) AS shown
+WHERE t.site = %(site)s
 """,
         document=PACKAGE_DOCUMENT,
         priced=PRICED,
@@ -45,20 +47,26 @@ class Position(BaseModel):
 
 
 class Shelf(BaseModel):
-    """All positions of a site in the order in which they are allotted."""
+    """Positions of a site in the order in which they are allotted; all of them, or the part that was asked for."""
 
     items: list[Position]
 
 
-def fetch(site: str, now: datetime) -> Query:
-    """Ask for a site's shelf."""
-    identity = {"route": "positions", "site": site}
+def fetch(site: str, now: datetime, limit: int | None = None, offset: int = 0) -> Query:
+    """Ask for a site's shelf, or for so many positions after the first ones."""
+    part = {"site": site, "limit": limit, "offset": offset}
     scopes = ("status:RECEIVED", "reference")
-    return Query(SELECT, identity, now, {"site": site}, scopes, missing="There is no such site")
+    return Query(SELECT, {"route": "positions", **part}, now, part, scopes, missing="There is no such site")
 
 
 @positions.get("/sites/{site}/positions", response_model=Shelf, responses=answers(401, 403, 404))
 @allow(Role.VIEWER)
-async def list_positions(site: SiteCode, edge: TheEdge, clock: TheClock) -> Response:
-    """Show a site's shelf: every position, and the parcel on it or null."""
-    return await edge.answer(fetch(site, clock()))
+async def list_positions(
+    site: SiteCode,
+    edge: TheEdge,
+    clock: TheClock,
+    limit: Annotated[int | None, Parameter(ge=1, le=1000, description="All where left out.")] = None,
+    offset: Annotated[int, Parameter(ge=0, le=1_000_000, description="Positions to leave out before.")] = 0,
+) -> Response:
+    """Show a site's shelf: each position, and the parcel on it or null."""
+    return await edge.answer(fetch(site, clock(), limit, offset))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from db.package_document import PACKAGE_DOCUMENT, PRICED
-from queries.sql import compose, stamped
+from queries.sql import compose, extended, stamped
 
 Sort = Literal["newest", "oldest", "owed", "days"]
 
@@ -36,9 +36,14 @@ class Shape:
 
     @property
     def is_planned_by_values(self) -> bool:
-        """Tell whether the best plan depends on how wide a range is, or how common a word among what else is asked."""
+        """Tell whether the best plan depends on how wide a range is, how rare a payment, how common a word among others."""
         has_range = any(name.endswith(("_from", "_to", "_before")) for name in self.filters)
-        return has_range or (self.words > 0 and (self.in_storage or bool(self.filters)))
+        return has_range or self.is_by_payment or (self.words > 0 and (self.in_storage or bool(self.filters)))
+
+    @property
+    def is_by_payment(self) -> bool:
+        """Tell whether only what was paid for in some way is shown."""
+        return not self.filters.isdisjoint(PAYMENT_CONDITIONS)
 
     @property
     def is_small(self) -> bool:
@@ -49,7 +54,7 @@ class Shape:
     def is_walked_by_status(self) -> bool:
         """Tell whether the index of this order begins with the status, or with site and status."""
         narrowed = self.in_storage or bool(self.filters & {"statuses", "site"})
-        return narrowed and not self.is_small and self.sort in ("newest", "oldest")
+        return narrowed and not (self.is_small or self.is_by_payment) and self.sort in ("newest", "oldest")
 
 
 CONDITIONS = {
@@ -65,6 +70,21 @@ CONDITIONS = {
     "announced_to": "l.announced_at < %(announced_to)s",
     "received_before": "l.received_at < %(received_before)s",
 }
+
+PAYMENT_CONDITIONS = {
+    "paid_from": "y.at >= %(paid_from)s",
+    "paid_to": "y.at < %(paid_to)s",
+    "payment_method": "y.method = %(payment_method)s",
+    "payment_staff_id": "y.staff_id = %(payment_staff_id)s",
+}
+
+# As income counts it: a payment and its reversal leave nothing, and a reversal alone stands for itself. By the first
+# part the planner may begin with the payments, by the second each parcel of an order is looked at.
+PAID = """EXISTS (SELECT FROM payment_listing AS y WHERE y.package_id = l.package_id AND {payments})
+    AND (SELECT sum(y.amount) <> 0 OR sum(CASE WHEN y.is_reversal THEN -1 ELSE 1 END) <> 0
+         FROM payment_listing AS y WHERE y.package_id = l.package_id AND {payments})"""
+INCOME = """json_build_object('income', (
+    SELECT sum(y.amount)::bigint FROM payment_listing AS y WHERE y.package_id = l.package_id AND {payments}))"""
 
 ORDERS: dict[Sort, str] = {
     "newest": "l.announced_at DESC, l.package_id DESC",
@@ -240,10 +260,17 @@ IN_POSITION = """' ' || lower(l."position") LIKE {word}"""
 IN_EITHER = """coalesce(s.text LIKE {word} OR ' ' || lower(l."position") LIKE {word}, false)"""
 
 
+def _of_payments(shape: Shape, template: str) -> str:
+    wanted = [text for name, text in PAYMENT_CONDITIONS.items() if name in shape.filters]
+    return compose(template, payments=" AND ".join(wanted))
+
+
 def _conditions(shape: Shape, *without: str) -> str:
     wanted = [text for name, text in CONDITIONS.items() if name in shape.filters and name not in without]
     if shape.in_storage and "position" not in shape.filters:
         wanted.append("l.status = 'RECEIVED'")
+    if shape.is_by_payment:
+        wanted.append(_of_payments(shape, PAID))
     return " AND ".join(wanted) or "true"
 
 
@@ -370,6 +397,10 @@ def _matched(shape: Shape) -> str:
     )
 
 
+def _document(shape: Shape) -> str:
+    return extended(PACKAGE_DOCUMENT, _of_payments(shape, INCOME)) if shape.is_by_payment else PACKAGE_DOCUMENT
+
+
 @functools.cache
 def statement(shape: Shape) -> str:
     """Give the one statement that answers such a listing."""
@@ -378,7 +409,7 @@ def statement(shape: Shape) -> str:
             STATEMENT,
             parts=" ".join(_parts(shape)),
             page=_page(shape),
-            document=PACKAGE_DOCUMENT,
+            document=_document(shape),
             expires_at=_expiry(shape),
             key=KEYS[shape.sort],
             count=_count(shape),

@@ -184,6 +184,7 @@ def _queries(tour: Tour) -> None:
     tour.call("GET", "/api/v1/sites/{site}/positions", {"site": "PRINCIPAL"})
     tour.call("GET", "/api/v1/lookup", params={"q": package["guide_number"]})
     tour.call("GET", "/api/v1/packages", params={"q": "nunez", "sort": "owed", "limit": 1})
+    tour.call("GET", "/api/v1/packages", params={"payment_method": "CASH", "paid_from": "2026-01-01"})
     for ending in ("csv", "xlsx"):
         tour.call("GET", f"/api/v1/packages.{ending}", params={"status": "RECEIVED"})
     for name in (

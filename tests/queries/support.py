@@ -54,6 +54,11 @@ MOVE = """
 UPDATE projection_checkpoint SET batch = batch + 1, snapshot = pg_current_snapshot(), at = %(at)s RETURNING batch
 """
 
+PAY = """
+INSERT INTO payment_listing (payment_id, package_id, site, staff_id, method, amount, due, at, is_reversal)
+VALUES (uuidv7(), %s, %s, %s, %s, %s, %s, %s, %s)
+"""
+
 ALPHABET = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
 
 
@@ -145,6 +150,12 @@ class Shop:
             }
             | fields
         )
+
+    def pay(self, row: dict[str, Any], method: str, who: Role, amount: int, hours: float = 0) -> None:
+        """Write a payment of so many hours ago; one that is negative takes back another."""
+        at = self.clock() - timedelta(hours=hours)
+        values = [row["package_id"], row["site"], self.staff[who], method, amount, amount, at, amount < 0]
+        self.conn.execute(PAY, values)
 
     def publish(self, *rows: dict[str, Any], scopes: Iterable[str] = (), announce: bool = True) -> int:
         """Write a batch as the projector would, and announce it; gives its number."""

@@ -61,6 +61,19 @@ def test_a_full_sheet_goes_on_in_another(shop: Shop, monkeypatch: pytest.MonkeyP
     assert {tuple(page[0]) for page in pages} == {export_packages.COLUMNS}
 
 
+def test_a_listing_by_payment_tells_what_came_in(shop: Shop) -> None:
+    """Beside the columns of every other one, in both formats."""
+    row = shop.delivered()
+    shop.pay(row, "CASH", Role.OPERATOR, 2500)
+    shop.publish(row)
+    query = f"?payment_staff_id={shop.staff[Role.OPERATOR]}"
+    heading = (*export_packages.COLUMNS, "income")
+    ((first, second),) = sheets(shop.get(f"/packages.xlsx{query}").content)
+    assert (tuple(first), second[-1]) == (heading, "2500")
+    lines = shop.get(f"/packages.csv{query}").text.splitlines()
+    assert [line.rsplit(",", 1)[1] for line in lines] == ["income", "2500"]
+
+
 def test_who_may_and_what_is_refused(shop: Shop) -> None:
     """As the listing: a role, filters that it knows, and a refusal with its status, not half a file."""
     assert shop.client.get("/api/v1/packages.csv").status_code == 401

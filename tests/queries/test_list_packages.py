@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infra.auth import Role
 from infra.errors import Malformed
 from queries import cursors
 from queries.cursors import Cursor
@@ -130,6 +131,89 @@ def test_each_filter_narrows(shop: Shop) -> None:
     }.items():
         assert found(shop, f"/packages{query}", rows) == names, query
         assert shop.get(f"/packages{query}").json()["count"] == len(names), query
+
+
+def test_an_incomes_listing_is_what_the_summary_sums(shop: Shop) -> None:
+    """For each day, method and person its parcels bring in exactly the summary's amount, whatever was taken back."""
+    names = ("plain", "other", "again", "undone", "overnight", "dearer", "by_admin", "free", "north")
+    rows = {name: shop.delivered(hours=50, site="NORTE" if name == "north" else "PRINCIPAL") for name in names}
+    ana, eva, yesterday = Role.ADMIN, Role.OPERATOR, 11  # hours: before midnight in Bogota
+    for name, method, who, amount, hours in (
+        ("plain", "CASH", ana, 1500, 1),
+        ("other", "NEQUI", eva, 2500, 2),
+        ("again", "CASH", ana, 1500, 3),
+        ("again", "CASH", ana, -1500, 2),
+        ("again", "NEQUI", ana, 1500, 1),
+        ("undone", "CASH", eva, 3500, 2),
+        ("undone", "CASH", eva, -3500, 1),
+        ("overnight", "CASH", eva, 4500, yesterday),
+        ("overnight", "CASH", ana, -4500, 1),
+        ("dearer", "CASH", eva, 1500, yesterday),
+        ("dearer", "CASH", eva, -1500, 2),
+        ("dearer", "CASH", eva, 2500, 1),
+        ("by_admin", "CASH", eva, 1500, 2),
+        ("by_admin", "CASH", ana, -1500, 1),
+        ("free", "TRANSFER", eva, 0, 1),
+        ("north", "CASH", ana, 700, 1),
+    ):
+        shop.pay(rows[name], method, who, amount, hours)
+    shop.publish(*rows.values())
+    day = "paid_from=2026-11-24&paid_to=2026-11-25"
+    for query, brought in {
+        day: {"plain": 1500, "other": 2500, "again": 1500, "overnight": -4500, "dearer": 1000, "north": 700, "free": 0},
+        f"{day}&site=NORTE": {"north": 700},
+        f"{day}&payment_method=NEQUI": {"other": 2500, "again": 1500},
+        f"{day}&payment_method=NEQUI&payment_staff_id={shop.staff[eva]}": {"other": 2500},
+        f"{day}&payment_staff_id={shop.staff[eva]}&sort=oldest": {
+            "other": 2500,
+            "dearer": 1000,
+            "by_admin": 1500,
+            "free": 0,
+        },
+        f"{day}&payment_staff_id={uuid.uuid4()}": {},
+        f"{day}&status=RECEIVED": {},
+        f"{day}&q=ana&payment_method=NEQUI&customer_id={rows['again']['customer_id']}": {"again": 1500},
+        "paid_to=2026-11-24": {"overnight": 4500, "dearer": 1500},
+        "payment_method=NEQUI": {"other": 2500, "again": 1500},
+    }.items():
+        answer = shop.get(f"/packages?{query}").json()
+        codes = {row["tracking_code"]: name for name, row in rows.items()}
+        found = {codes[item["tracking_code"].replace("-", "")]: item["income"] for item in answer["items"]}
+        assert (found, answer["count"]) == (brought, len(brought)), query
+    for date, site in (("2026-11-23", "PRINCIPAL"), ("2026-11-24", "PRINCIPAL"), ("2026-11-24", "NORTE")):
+        _agree(shop, date, site)
+
+
+def _agree(shop: Shop, date: str, site: str) -> None:
+    """Compare each line of a day's income with the parcels that its listing shows."""
+    day = f"site={site}&paid_from={date}&paid_to={date[:-2]}{int(date[-2:]) + 1}"
+    income = shop.get(f"/summary?date={date}&site={site}").json()["income"]
+    assert income
+    for member, parameter in {"method": "payment_method", "staff_id": "payment_staff_id"}.items():
+        for value in {line[member] for line in income}:
+            amount = sum(line["amount"] for line in income if line[member] == value)
+            listed = shop.items(f"/packages?{day}&{parameter}={value}")
+            assert sum(item["income"] for item in listed) == amount, (day, value)
+    assert sum(item["income"] for item in shop.items(f"/packages?{day}")) == sum(line["amount"] for line in income)
+
+
+def test_a_listing_by_payment_is_discarded_by_the_payment(shop: Shop) -> None:
+    """It shows the next payment and its reversal at once, whichever statuses it is narrowed to."""
+    row = shop.stored()
+    shop.publish(row)
+    query = "/packages?payment_method=CASH"
+    for status in ("DELIVERED", "RECEIVED"):
+        assert shop.get(f"{query}&status={status}").json()["count"] == 0
+    assert shop.items(query) == []
+    shop.pay(row, "CASH", Role.OPERATOR, 1500)
+    paid = {**row, "status": "DELIVERED", "version": 3, "delivered_at": shop.clock(), "paid": 1500, "position": None}
+    shop.publish(paid)
+    assert [item["income"] for item in shop.items(f"{query}&status=DELIVERED")] == [1500]
+    assert [item["income"] for item in shop.items(query)] == [1500]
+    shop.pay(row, "CASH", Role.OPERATOR, -1500)
+    shop.publish({**row, "version": 4})
+    for status in ("&status=DELIVERED", "&status=RECEIVED", ""):
+        assert shop.items(query + status) == [], status
 
 
 def test_words_are_searched_in_text_and_position(shop: Shop) -> None:
@@ -317,6 +401,11 @@ BAD = [
     ("min_days=36500", 200),
     ("min_stay=-1", 422),
     ("max_stay=36501", 422),
+    ("paid_from=2026-11-24T10:00:00", 422),
+    ("paid_to=2026-02-30", 422),
+    ("payment_method=GOLD", 422),
+    ("payment_staff_id=7", 422),
+    ("payment_method=CASH&paid_from=1900-01-02&paid_to=9000-01-01&sort=owed", 200),
     ("received_from=0001-01-01", 422),
     ("received_from=9999-12-31", 422),
     ("received_from=1900-01-02&received_to=9000-01-01&sort=owed&min_days=36500", 200),

@@ -59,6 +59,8 @@ FILTERS: dict[str, dict[str, Any]] = {
     "received": {"received_from": "2026-06-01", "received_to": "2026-06-03"},
     "announced": {"announced_from": "2026-06-01", "announced_to": "2026-06-03"},
     "a stay": {"received_from": "2026-06-01", "received_to": "2026-06-29", "min_stay": 3, "max_stay": 6},
+    "paid": {"paid_from": "2026-06-01", "paid_to": "2026-06-02"},
+    "paid in cash": {"payment_method": "CASH", "paid_from": "2026-06-01", "paid_to": "2026-06-02", "site": "SEDE-1"},
     "a rare word": {"q": "guia-00012345"},
     "common words": {"q": "garcía 300"},
     "two letters": {"q": "xi"},
@@ -87,6 +89,8 @@ WALKS = {
     ("common words and a site", "newest"): "package_listing_site",
     ("received", "newest"): "package_listing_received",
     ("announced", "newest"): "package_listing_announced",
+    ("paid", "newest"): "payment_listing_at",
+    ("paid in cash", "oldest"): "payment_listing_at",
     ("a rare word", "newest"): "package_search_text",
     ("common words", "newest"): "package_listing_announced",
     ("two letters", "oldest"): "package_search_text",
@@ -141,6 +145,7 @@ def others() -> dict[str, Query]:
         "arrivals": arrivals.fetch(None, None, now),
         "arrivals at a site": arrivals.fetch(None, "SEDE-1", now),
         "positions": list_positions.fetch("SEDE-1", now),
+        "some positions": list_positions.fetch("SEDE-1", now, 200, 1000),
     }
 
 

@@ -80,8 +80,13 @@ def test_the_shelf_shows_every_position(shop: Shop) -> None:
     shelf = shop.items("/sites/PRINCIPAL/positions")
     assert [place["code"] for place in shelf] == [f"{n:02}" for n in range(100)]
     assert {place["code"]: place["package"]["due"] for place in shelf if place["package"]} == {"03": 2500}
+    part = shop.items("/sites/PRINCIPAL/positions?limit=3&offset=2")
+    assert [(place["code"], place["package"] is None) for place in part] == [("02", True), ("03", False), ("04", True)]
+    assert shop.items("/sites/PRINCIPAL/positions?offset=100") == []
     for site in ("NOWHERE", "x", "%00"):
         assert shop.get(f"/sites/{site}/positions").status_code == 404, site
+    for query in ("limit=0", "limit=1001", "offset=-1", "offset=9223372036854775807"):
+        assert shop.get(f"/sites/PRINCIPAL/positions?{query}").status_code == 422, query
 
 
 def test_sites_and_tariffs_are_public(shop: Shop) -> None:

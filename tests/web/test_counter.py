@@ -2,6 +2,7 @@
 
 import re
 import time
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, Route, expect
@@ -12,6 +13,15 @@ from tests.web.conftest import EVERYWHERE, Visitor, chosen
 from tests.web.shop import Shop
 from web.localization import translations
 from web.pages.counter.codes import COMMANDS
+
+WAITING = """() => new Promise((resolve) => {
+    const opening = indexedDB.open("paqueteria", 1);
+    opening.onsuccess = () => {
+        const counting = opening.result.transaction("photos").objectStore("photos").count();
+        counting.onsuccess = () => { opening.result.close(); resolve(counting.result); };
+    };
+})"""
+"""Counts the photos that this browser keeps."""
 
 
 def scan(page: Page, text: str) -> None:
@@ -58,6 +68,47 @@ def test_a_photo_after_the_reception(visitor: Visitor, shop: Shop, language: str
     assert page.get_by_role("img", name=_("Photo") + " 1").count() == 0
     assert len(shop.package(announced["package_id"])["photos"]) == 1
     visitor.faults.clear()  # the browser itself remarks on the 415
+
+
+def photographed_offline(visitor: Visitor, announced: Any) -> Page:  # noqa: ANN401
+    """Receive a parcel, and take a photo that the service can't be given."""
+    page = visitor.open("/mostrador")
+    scan(page, announced["guide_number"])
+    expect(page.locator(".outcome-good")).to_be_visible()
+    page.route("**/photos", lambda route: route.abort())
+    page.get_by_label("Foto").set_input_files([chosen(taken())])
+    expect(page.locator("#away")).to_be_visible()
+    return page
+
+
+def test_a_photo_that_waits_survives_a_reload(visitor: Visitor, shop: Shop) -> None:
+    """It goes out once the service can be reached, once, and is then kept nowhere else."""
+    announced = shop.announce()
+    page = photographed_offline(visitor, announced)
+    assert page.evaluate(WAITING) == 1
+    page.unroute("**/photos")
+    page.reload()
+    kept = f"{announced['guide_number']}: La foto quedó guardada."
+    expect(page.locator("#said")).to_have_text(kept)
+    page.wait_for_function(f"async () => await ({WAITING})() === 0")
+    page.reload()
+    expect(page.locator("#work")).to_have_attribute("data-step", "idle")
+    assert len(shop.package(announced["package_id"])["photos"]) == 1
+    visitor.faults.clear()  # the browser itself remarks on the lost request
+
+
+def test_signing_out_leaves_nothing_behind(visitor: Visitor, shop: Shop) -> None:
+    """Neither photo nor scan nor name; while something waits, only once a person has agreed to lose it."""
+    page = photographed_offline(visitor, shop.announce())
+    page.once("dialog", lambda dialog: dialog.dismiss())
+    page.get_by_role("button", name="Salir").click()
+    assert page.evaluate(WAITING) == 1
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Salir").click()
+    expect(page.get_by_role("button", name="Entrar")).to_be_visible()
+    assert page.evaluate(WAITING) == 0
+    assert page.evaluate("sessionStorage.length") == 0
+    visitor.faults.clear()  # the browser itself remarks on the lost request
 
 
 @EVERYWHERE
@@ -130,7 +181,9 @@ def test_parcels_are_handed_over_together(visitor: Visitor, shop: Shop, language
     page.keyboard.press("Enter")
     expect(page.locator(".outcome-good .huge")).to_have_text("$17.000")
     expect(page.locator(".work > .notice-bad")).to_contain_text(second["guide_number"])
-    for parcel in (first, third):
+    for number, parcel in enumerate((first, third)):
+        link = page.locator(".outcome-good a.code").nth(number)
+        expect(link).to_have_attribute("href", f"/paquetes/{parcel['package_id']}")
         package = shop.becomes(parcel["guide_number"], "DELIVERED")
         assert package["paid"] == 1500
         assert [payment["method"] for payment in package["payments"]] == ["CASH"]
@@ -342,6 +395,18 @@ def test_the_listing_leads_to_the_next_step(visitor: Visitor, shop: Shop) -> Non
     page.get_by_role("link", name=f"Recibir {announced['guide_number']}").click()
     expect(page.locator(".outcome-good")).to_contain_text("Recibido")
     shop.becomes(announced["guide_number"], "RECEIVED")
+
+
+def test_what_is_over_leads_to_its_page(visitor: Visitor, shop: Shop) -> None:
+    """A parcel that was handed over already is said to be, and its page takes the delivery back."""
+    parcel = shop.receive()
+    due = {"payment_method": "CASH", "amount": 1500}
+    shop.send("POST", f"/packages/{parcel['package_id']}/delivery", json=due)
+    shop.becomes(parcel["guide_number"], "DELIVERED")
+    page = visitor.open("/mostrador", who="ana")
+    scan(page, parcel["guide_number"])
+    page.locator(".outcome-bad").get_by_role("link", name=parcel["guide_number"]).click()
+    expect(page.get_by_text("Revertir la entrega").first).to_be_visible()
 
 
 def test_keys_are_shown_and_work(visitor: Visitor) -> None:

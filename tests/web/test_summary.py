@@ -10,7 +10,8 @@ from infra.clock import BOGOTA
 from tests.web.axe import violations
 from tests.web.conftest import Visitor
 from tests.web.shop import Shop
-from web.localization import pesos
+from web.localization import pesos, translations
+from web.pages.summary import PLACES
 
 
 @pytest.mark.parametrize(("language", "size"), [("es", "wide"), pytest.param("en", "narrow", marks=pytest.mark.long)])
@@ -33,12 +34,46 @@ def test_counts_shelf_and_money(visitor: Visitor, shop: Shop, language: str, siz
         (by_ana, "por persona" if language == "es" else "by person"),
     ):
         expect(page.locator("table.chart", has_text=chart)).to_contain_text(pesos(amount))
+    codes = [place["code"] for place in shop.send("GET", "/sites/PRINCIPAL/positions")["items"]]
+    first = codes.index(parcel["position"]) // PLACES * PLACES
+    page.goto(f"/resumen?puesto={first}")
     place = page.locator(f".shelf a[href='/paquetes/{parcel['package_id']}']")
     expect(place).to_contain_text(parcel["position"])
+    page.get_by_role("link", name="Puestos siguientes" if language == "es" else "Places after").click()
+    expect(page.locator(".shelf .place").first).to_contain_text(codes[first + PLACES])
     in_storage = page.locator(".tile[href*='status=RECEIVED']")
     count = in_storage.locator("b").inner_text()
     in_storage.click()
     expect(page.locator("#count")).to_have_text(re.compile(rf" (de|of) {re.escape(count)}$"))
+
+
+@pytest.mark.parametrize(("language", "size"), [("en", "wide"), pytest.param("es", "narrow", marks=pytest.mark.long)])
+def test_income_leads_to_its_parcels(visitor: Visitor, shop: Shop, language: str, size: str) -> None:
+    """By day, method and person: its rows bring in the bar's amount, right after a delivery was taken back."""
+    _ = translations(language).gettext
+    paid, undone = shop.receive(), shop.receive()
+    due = {"payment_method": "NEQUI", "amount": 1500}
+    for parcel in (paid, undone):
+        shop.send("POST", f"/packages/{parcel['package_id']}/delivery", json=due)
+    shop.send("POST", f"/packages/{undone['package_id']}/delivery-reversal", json={"reason": "Vecino"})
+    shop.package(undone["package_id"])
+    page = visitor.open("/resumen", who="vera", size=size, language=language)
+    for chart, row, filters in (
+        (_("Income of the day by method"), "Nequi", 3),
+        (_("Income of the day by person"), "Ana Restrepo", 3),
+        (_("Income of seven days"), None, 2),
+    ):
+        lines = page.locator("table.chart", has_text=chart).locator("tbody tr")
+        line = lines.filter(has_text=row) if row else lines.last
+        amount = line.locator(".figure").inner_text().split()[0]
+        line.get_by_role("link").last.click()
+        expect(page.locator(".applied li:has(.unseen)")).to_have_count(filters)
+        expect(page.locator("#rows")).to_contain_text(paid["guide_number"])
+        expect(page.locator("#rows")).not_to_contain_text(undone["guide_number"])
+        brought = page.locator(".cell-due b").all_inner_texts()
+        assert pesos(sum(int(text.replace("$", "").replace(".", "")) for text in brought)) == amount
+        assert violations(page) == []
+        page.goto("/resumen")
 
 
 @pytest.mark.parametrize(("language", "size"), [("es", "narrow"), pytest.param("en", "wide", marks=pytest.mark.long)])

@@ -11,15 +11,16 @@ from fastapi import Query as Parameters
 from fastapi import Request, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from db.package_document import Status
+from db.package_document import PaymentMethod, Status
 from infra.auth import Role, SignedIn, allow
 from infra.clock import BOGOTA, TheClock
 from infra.fields import OptionalLine
-from queries import list_packages, summary
+from queries import list_packages, list_staff, summary
 from queries.list_packages import PackageFilters
 from queries.listing_statement import Sort
 from queries.parameters import OptionalSite, OptionalWords
 from web.localization import N_
+from web.pages.counter.codes import METHODS
 from web.reading import read
 from web.rendering import render, translator
 from web.routing import router
@@ -58,6 +59,10 @@ class Listing(BaseModel):
     hour: Annotated[OptionalNumber, Field(ge=0, le=23)] = None
     min_stay: Annotated[OptionalNumber, Field(ge=0, le=36_500)] = None
     max_stay: Annotated[OptionalNumber, Field(ge=0, le=36_500)] = None
+    paid_from: OptionalDate = None
+    paid_until: OptionalDate = Field(default=None, alias="paid_to")
+    payment_method: PaymentMethod | None = None
+    payment_staff_id: uuid.UUID | None = None
     sort: Sort = "newest"
     cursor: str | None = Field(default=None, max_length=2000)
     rows: int = Field(default=PAGE, ge=1, le=MOST_ROWS)
@@ -76,9 +81,9 @@ class Listing(BaseModel):
 
     def filters(self, **changes: Any) -> PackageFilters:  # noqa: ANN401
         """Give the query's filters; the last day counts as a whole, and an hour is one of the first day."""
-        chosen = self.model_dump(include=set(PackageFilters.model_fields) - {"received_from", "received_to"})
-        chosen["received_from"] = self.received_from and _midnight(self.received_from)
-        chosen["received_to"] = self.received_until and _midnight(self.received_until + timedelta(days=1))
+        chosen = self.model_dump(include=set(PackageFilters.model_fields) - {"received_from", "paid_from"})
+        chosen["received_from"], chosen["received_to"] = _days(self.received_from, self.received_until)
+        chosen["paid_from"], chosen["paid_to"] = _days(self.paid_from, self.paid_until)
         if self.hour is not None and chosen["received_from"]:
             chosen["received_from"] += timedelta(hours=self.hour)
             chosen["received_to"] = chosen["received_from"] + timedelta(hours=1)
@@ -94,6 +99,12 @@ class Listing(BaseModel):
         """Tell whether more is filtered than the chips do."""
         wider = {"status", "min_days", "sort"}
         return bool(self.parameters().keys() - wider)
+
+
+def _days(first: date | None, last: date | None) -> tuple[datetime | None, datetime | None]:
+    """Give when the first day begins and the last one ends."""
+    begins = None if first is None else _midnight(first)
+    return begins, None if last is None else _midnight(last + timedelta(days=1))
 
 
 def _midnight(day: date) -> datetime:
@@ -159,14 +170,17 @@ async def show_packages(
     """Show the listing; a script may ask for the next rows, or for all of it anew."""
     now = clock()
     found = await _pages(request, listing, now)
-    found["is_counter_open"] = actor.role.reaches(Role.OPERATOR)
+    found |= {
+        "is_counter_open": actor.role.reaches(Role.OPERATOR),
+        "is_by_payment": listing.filters().is_by_payment,
+    }
     if listing.cursor is not None and "HX-Request" in request.headers:
         return render(request, "packages/rows.html", {"listing": listing, **found})
     counts = await (_counts_within if listing.is_narrowed else _counts)(request, listing, now)
     context = {
         "listing": listing,
         "chips": _chips(listing, counts),
-        "applied": _applied(listing, translator(request)),
+        "applied": _applied(listing, await _cashier(request, listing, now), translator(request)),
         "sorts": SORTS,
         "export_url": listing.export_url,
         "is_first_run": counts["all"] == (0, False) and not listing.is_narrowed,
@@ -230,7 +244,17 @@ def _storage_sort(listing: Listing) -> Iterable[Literal["sort"]]:
     return ("sort",) if listing.sort in ("owed", "days") else ()
 
 
-def _applied(listing: Listing, _: Any) -> list[Applied]:  # noqa: ANN401
+async def _cashier(request: Request, listing: Listing, now: datetime) -> str | None:
+    """Name whose payments are shown."""
+    if listing.payment_staff_id is None:
+        return None
+    staff = await read(request, list_staff.fetch(now))
+    names: dict[str, str] = {who["staff_id"]: who["full_name"] for who in staff["items"]}
+    who = str(listing.payment_staff_id)
+    return names.get(who, who)
+
+
+def _applied(listing: Listing, cashier: str | None, _: Any) -> list[Applied]:  # noqa: ANN401
     """Give the filters in force, each to be taken away."""
     hour = listing.hour is not None and listing.received_from and f"{listing.hour}:00-{listing.hour}:59"
     said = {
@@ -243,7 +267,10 @@ def _applied(listing: Listing, _: Any) -> list[Applied]:  # noqa: ANN401
         "site": (_("Site"), listing.site),
         "position": (_("Position"), listing.position),
         "hour": (_("Hour"), hour),
-        "min_stay max_stay": (_("Days until it was handed over"), _stay(listing)),
+        "min_stay max_stay": (_("Days until it was handed over"), _span(listing.min_stay, listing.max_stay)),
+        "paid_from paid_to": (_("Paid"), _span(listing.paid_from, listing.paid_until)),
+        "payment_method": (_("Method"), listing.payment_method and _(METHODS[listing.payment_method])),
+        "payment_staff_id": (_("Paid to"), cashier),
     }
     return [
         Applied(names.split()[0], label, str(value), listing.url(*names.split()))
@@ -252,8 +279,7 @@ def _applied(listing: Listing, _: Any) -> list[Applied]:  # noqa: ANN401
     ]
 
 
-def _stay(listing: Listing) -> str | None:
-    least, most = listing.min_stay, listing.max_stay
+def _span(least: date | int | None, most: date | int | None) -> str | None:
     if most is None:
         return None if least is None else f"≥ {least}"
-    return f"≤ {most}" if least is None else f"{least}-{most}" if least < most else str(most)
+    return f"≤ {most}" if least is None else f"{least} / {most}" if least != most else str(most)

@@ -2,13 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import Query as Parameter
 from fastapi import Request, Response
-from pydantic import BaseModel, BeforeValidator
+from pydantic import BaseModel, BeforeValidator, Field
 
 from commands.announce_package import MAIN_SITE
 from infra.auth import Role, allow
@@ -28,6 +28,9 @@ pages = router()
 DAYS = 7
 """Days whose income is drawn, the chosen one last."""
 
+PLACES = 200
+"""Places of the shelf that are drawn at once."""
+
 CLASS_LABELS = {"24h": N_("Over 24 h"), "7d": N_("Over 7 days"), "30d": N_("Over 30 days"), "45d": N_("Over 45 days")}
 
 STAYS: list[tuple[str, int, int | None]] = [
@@ -46,24 +49,29 @@ def _absent_if_blank(value: object) -> object:
 
 
 class Wanted(BaseModel):
-    """The day and the shop that the address asks for."""
+    """The day, the shop and the part of its shelf that the address asks for."""
 
     fecha: Annotated[Day | None, BeforeValidator(_absent_if_blank)] = None
     sede: SiteCode = MAIN_SITE
+    puesto: Annotated[int, Field(ge=0, le=1_000_000)] = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One bar of a chart: its length is its share of the longest, in hundredths."""
+    """One bar of a chart: its length is its share of the longest, in hundredths.
+
+    `url` is of the parcels that it counts, `day_url` of its day's summary.
+    """
 
     label: str
     amount: int
     share: float
-    url: str | None = None
+    url: str
     note: str = ""
+    day_url: str | None = None
 
 
-def bars(rows: Sequence[tuple[str, int, str | None, str]]) -> list[Bar]:
+def bars(rows: Sequence[tuple[str, int, str, str]]) -> list[Bar]:
     """Draw amounts beside each other; what is negative, a day of reversals, has no length."""
     longest = max((amount for _, amount, _, _ in rows), default=0)
     return [
@@ -83,25 +91,32 @@ async def show_summary(request: Request, wanted: Annotated[Wanted, Parameter()],
         request,
         *(summary.fetch(each, wanted.sede, now) for each in days),
         arrivals.fetch(day, wanted.sede, now),
-        list_positions.fetch(wanted.sede, now),
+        list_positions.fetch(wanted.sede, now, PLACES, wanted.puesto),
         list_sites.fetch(now),
         list_staff.fetch(now),
     )
     shop = by_day[-1]
+    paid = _paid_on(day, wanted.sede)
+    methods: dict[str, str] = {name: str(label) for name, label in METHODS.items()}
+    people = {who["staff_id"]: who["full_name"] for who in staff["items"]}
     context = {
         "shop": shop,
         "day": day,
         "site": wanted.sede,
         "sites": sites["items"],
         "shelf": shelf["items"],
+        "first_place": wanted.puesto,
+        "places_before": max(wanted.puesto - PLACES, 0) if wanted.puesto else None,
+        "places_after": wanted.puesto + PLACES if wanted.puesto + PLACES < sum(shop["positions"].values()) else None,
         "statuses": STATUS_LABELS,
         "overdue": _overdue(shop, wanted.sede),
         "by_hour": _by_hour(came, day, wanted.sede),
         "came": sum(row["count"] for row in came["by_hour"]),
         "stays": _stays(came, day, wanted.sede),
         "by_day": _by_day(days, by_day, wanted.sede),
-        "by_method": _by(shop["income"], "method", {name: str(label) for name, label in METHODS.items()}),
-        "by_person": _by(shop["income"], "staff_id", {who["staff_id"]: who["full_name"] for who in staff["items"]}),
+        "by_method": _by(shop["income"], "method", methods, f"{paid}&payment_method="),
+        "by_person": _by(shop["income"], "staff_id", people, f"{paid}&payment_staff_id="),
+        "paid_url": paid,
         "taken_in": sum(row["amount"] for row in shop["income"]),
         "waived": sum(row["waived"] for row in shop["income"]),
     }
@@ -140,15 +155,18 @@ def _stays(came: dict[str, Any], day: date, site: str) -> list[Bar]:
 def _by_day(days: list[date], answers: list[dict[str, Any]], site: str) -> list[Bar]:
     sums = [sum(row["amount"] for row in answer["income"]) for answer in answers]
     at = [datetime(each.year, each.month, each.day, tzinfo=BOGOTA) for each in days]
-    return bars(
-        [
-            (each.isoformat(), amount, f"/resumen?fecha={day}&sede={site}", "")
-            for each, day, amount in zip(at, days, sums, strict=True)
-        ]
+    drawn = bars(
+        [(each.isoformat(), amount, _paid_on(day, site), "") for each, day, amount in zip(at, days, sums, strict=True)]
     )
+    return [replace(bar, day_url=f"/resumen?fecha={day}&sede={site}") for bar, day in zip(drawn, days, strict=True)]
 
 
-def _by(income: list[dict[str, Any]], member: str, names: dict[str, str]) -> list[Bar]:
+def _paid_on(day: date, site: str) -> str:
+    """Give the address of the parcels that a day's income is of."""
+    return f"/paquetes?paid_from={day}&paid_to={day}&site={site}"
+
+
+def _by(income: list[dict[str, Any]], member: str, names: dict[str, str], url: str) -> list[Bar]:
     """Sum a day's income by one member, the largest first, with how many parcels it was."""
     sums: dict[str, int] = defaultdict(int)
     counts: dict[str, int] = defaultdict(int)
@@ -156,4 +174,4 @@ def _by(income: list[dict[str, Any]], member: str, names: dict[str, str]) -> lis
         sums[row[member]] += row["amount"]
         counts[row[member]] += row["count"]
     ordered = sorted(sums.items(), key=lambda pair: -pair[1])
-    return bars([(names.get(key, key), amount, None, str(counts[key])) for key, amount in ordered])
+    return bars([(names.get(key, key), amount, url + key, str(counts[key])) for key, amount in ordered])

@@ -1,6 +1,6 @@
 // The counter: one field for the scanner, whose scans queue up; the service answers each with what lies on the counter.
 import { album } from "./photo.js";
-import { Queue, SignedOut, storeOf } from "./queue.js";
+import { keptIn, Queue, SignedOut, storeOf } from "./queue.js";
 import { isMuted, mute, play } from "./sound.js";
 
 const SECOND_ENTER = 250; // milliseconds: a scanner that ends its codes with two line ends confirms nothing
@@ -89,7 +89,7 @@ function changed(waiting, trouble) {
   }
 }
 
-const queue = new Queue(store, send, changed);
+const queue = new Queue(keptIn(store), send, changed);
 
 /** What is set beside the field belongs to the scan that is made now, not to when its turn comes. */
 function settings() {

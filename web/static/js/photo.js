@@ -1,4 +1,5 @@
 // Photos, made smaller before they travel: telephones take far larger ones than anybody looks at.
+import { photos } from "./kept.js";
 import { Queue, SignedOut } from "./queue.js";
 
 const EDGE = 1600;
@@ -20,19 +21,26 @@ async function smaller(file) {
   }
 }
 
-const inMemory = { read: () => null, write: () => {} };
-
 /** Sends photos beside whatever else goes on, one at a time, each until it is answered; `told(step, answer)`. */
 export function album(told, changed) {
   const send = async ({ key, path, file, ...step }, signal) => {
     const body = new FormData();
-    body.set("photo", await smaller(file));
+    body.set("photo", file);
     const answer = await fetch(path, { method: "POST", body, signal, headers: { "Idempotency-Key": key } });
     if (answer.status === 401) throw new SignedOut();
     if (answer.status >= 500 || answer.status === 429) throw new Error(answer.statusText);
     told(step, answer);
   };
-  return new Queue(inMemory, send, changed, LONGEST_UPLOAD);
+  const queue = new Queue({ ...photos, steps: [] }, send, changed, LONGEST_UPLOAD);
+  let last = photos.all().then((kept) => {
+    queue.steps.push(...kept.sort((one, other) => one.at - other.at));
+    queue.run();
+  });
+  return {
+    push(step) {
+      last = last.then(async () => queue.push({ ...step, file: await smaller(step.file), at: Date.now() }));
+    },
+  };
 }
 
 /** Let a form go as soon as its photo is chosen. */

@@ -11,26 +11,26 @@ function newKey() {
 export class SignedOut extends Error {}
 
 export class Queue {
-  /** `send(step, signal)` resolves once the step is answered; `changed(waiting, trouble)` tells how it stands. */
-  constructor(store, send, changed, longest = LONGEST_WAIT) {
+  /**
+   * `kept` has the `steps` of before, and is told by `add` and `remove` of one step and of all that then wait.
+   * `send(step, signal)` resolves once the step is answered; `changed(waiting, trouble)` tells how it stands.
+   */
+  constructor(kept, send, changed, longest = LONGEST_WAIT) {
     this.longest = longest;
-    this.store = store;
+    this.kept = kept;
     this.send = send;
     this.changed = changed;
-    this.steps = store.read("steps") ?? [];
+    this.steps = kept.steps;
     this.isRunning = false;
   }
 
   /** Take a step; it is kept over a reload until it has been answered. */
   push(step) {
-    this.steps.push({ key: newKey(), ...step });
-    this.keep();
-    this.run();
-  }
-
-  keep() {
-    this.store.write("steps", this.steps);
+    const added = { key: newKey(), ...step };
+    this.steps.push(added);
+    this.kept.add(added, this.steps);
     this.changed(this.steps.length, null);
+    this.run();
   }
 
   async run() {
@@ -39,9 +39,9 @@ export class Queue {
     for (let tries = 0; this.steps.length; ) {
       try {
         await this.send(this.steps[0], AbortSignal.timeout(this.longest));
-        this.steps.shift();
+        this.kept.remove(this.steps.shift(), this.steps);
         tries = 0;
-        this.keep();
+        this.changed(this.steps.length, null);
       } catch (error) {
         this.changed(this.steps.length, error);
         if (error instanceof SignedOut) break;
@@ -50,6 +50,14 @@ export class Queue {
     }
     this.isRunning = false;
   }
+}
+
+export const stepsOf = (store) => store.read("steps") ?? [];
+
+/** The steps of one tab. */
+export function keptIn(store) {
+  const write = (_, steps) => store.write("steps", steps);
+  return { steps: stepsOf(store), add: write, remove: write };
 }
 
 /** What one tab keeps over a reload. */
