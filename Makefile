@@ -21,7 +21,7 @@ test: lint node_modules/.installed
 chaos: $(VENV)/.installed node_modules/.installed
 	@$(BIN)/pytest tests/chaos tests -m "chaos or long" --chaos long -s --durations=0 --durations-min=5 $(ARGS)
 
-# What a person deploys, on a container engine: the image, and the service on the servers' own images.
+# What a person deploys, on a container engine: the image, compose.yaml, and the service on the servers' own images.
 test-containers: $(VENV)/.installed
 	@$(BIN)/pytest tests/containers tests/commands tests/queries/test_packages.py tests/queries/test_list_packages.py \
 		tests/projections/test_projector.py --servers containers -m "not long" $(ARGS)

@@ -16,6 +16,7 @@ from bench.programs import Process, start, stop, wait_until
 from bench.results import Figure, Findings, Plot, by_round
 from bench.shops import Bench
 from db.pools import Connection, connect
+from db.roles import urls_of
 from infra.settings import Settings
 from infra.tasks import running
 
@@ -55,7 +56,7 @@ class Line:
         server = Path(str(conninfo_to_dict(settings.postgres_dsn)["host"])) / SOCKET
         listener = await asyncio.start_unix_server(partial(self._connect, server), folder / SOCKET)
         try:
-            yield settings.model_copy(update={"database_url": make_conninfo(settings.postgres_dsn, host=str(folder))})
+            yield settings.model_copy(update=urls_of(make_conninfo(settings.postgres_dsn, host=str(folder))))
         finally:
             listener.close()
             for call in self._calls:

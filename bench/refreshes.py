@@ -93,7 +93,7 @@ async def _read(settings: Settings, seconds: float) -> list[float]:
         async with await connect(settings.postgres_dsn, "reader") as conn:
             while time.monotonic() < until:
                 for query in _queries(settings.signing_key()):
-                    took.append(await _timed(conn, query))
+                    took.append(await timed(conn, query))
                     await asyncio.sleep(PAUSE)
 
     async with asyncio.TaskGroup() as readers:
@@ -102,7 +102,8 @@ async def _read(settings: Settings, seconds: float) -> list[float]:
     return took
 
 
-async def _timed(conn: Connection, query: Query) -> float:
+async def timed(conn: Connection, query: Query) -> float:
+    """Give the milliseconds of one query."""
     binds = {"scopes": list(query.scopes), "now": query.now, **query.binds}
     started = time.perf_counter()
     await (await conn.execute(query.statement.encode(), binds, prepare=not query.plan_by_values)).fetchall()

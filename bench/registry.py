@@ -12,6 +12,7 @@ from bench import (
     rebuilds,
     refreshes,
     scale,
+    server_settings,
     visibility,
 )
 from bench.measurement import Measurement
@@ -30,6 +31,7 @@ THEMES = (
     rebuilds,
     refreshes,
     leadership,
+    server_settings,
 )
 
 ALL: dict[str, Measurement] = {each.name: each for theme in THEMES for each in theme.MEASUREMENTS}

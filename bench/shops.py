@@ -19,6 +19,7 @@ from commands.seed import seed
 from db.embedded import VALKEY_OPTIONS, PostgresServer, ValkeyServer, postgres_options
 from db.migrate import migrate, migrations
 from db.pools import connect
+from db.roles import urls_of
 from infra.clock import system_clock
 from infra.errors import ConfigurationError
 from infra.settings import Settings
@@ -57,9 +58,8 @@ class Shops:
             self._execute("DROP DATABASE {} WITH (FORCE)", name)
 
     def settings(self, database: str) -> Settings:
-        """Give the settings of a process that works on a database; nobody is throttled."""
-        return Settings(
-            database_url=self.postgres.dsn(database),
+        """Give the settings of a process that works on a database, as its own role; nobody is throttled."""
+        settings = Settings(
             redis_url=self.valkey.url,
             secret_key="a key for measurements, and for nothing else",  # noqa: S106
             data_dir=self.folder,
@@ -67,6 +67,7 @@ class Shops:
             throttle_track="",
             throttle_sign_in="",
         )
+        return settings.model_copy(update=urls_of(self.postgres.dsn(database)))
 
     async def _template(self, count: int, report: Report) -> str:
         """Make the shop that clones are made of, once for each schema."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from infra import logs
 from infra.settings import PROJECT_ROLE, READ_ROLE, WRITE_ROLE
@@ -158,6 +158,16 @@ def _privileges(relation: Relation) -> Sequence[str]:
 
 def _exists(conn: Db, role: str) -> bool:
     return _value(conn, "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %s)", role)
+
+
+def urls_of(dsn: str) -> dict[str, str]:
+    """Give the settings by which every process reaches the owner's database, each by its own role."""
+    return {
+        "database_url": dsn,
+        "commands_url": make_conninfo(dsn, user=WRITE_ROLE),
+        "queries_url": make_conninfo(dsn, user=READ_ROLE),
+        "projector_url": make_conninfo(dsn, user=PROJECT_ROLE),
+    }
 
 
 def set_passwords(dsn: str, urls: Sequence[str]) -> None:

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from prometheus_client import REGISTRY
-from psycopg.conninfo import make_conninfo
 
-from infra.settings import PROJECT_ROLE, READ_ROLE, WRITE_ROLE, Settings
+from db.roles import urls_of
+from infra.settings import Settings
 
 
 class Clock:
@@ -23,16 +23,6 @@ class Clock:
         """Move on by `timedelta(**span)`."""
         self.now += timedelta(**span)
         return self.now
-
-
-def urls_of(dsn: str) -> dict[str, str]:
-    """Give the settings by which every process reaches a database, each by its own role."""
-    return {
-        "database_url": dsn,
-        "commands_url": make_conninfo(dsn, user=WRITE_ROLE),
-        "queries_url": make_conninfo(dsn, user=READ_ROLE),
-        "projector_url": make_conninfo(dsn, user=PROJECT_ROLE),
-    }
 
 
 def moved(settings: Settings, dsn: str) -> Settings:

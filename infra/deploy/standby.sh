@@ -10,4 +10,5 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
         sleep 1
     done
 fi
-exec $as_postgres postgres -D "$PGDATA" -c config_file=/etc/postgresql/postgresql.conf -c unix_socket_directories=/tmp
+exec $as_postgres postgres -D "$PGDATA" -c config_file=/etc/postgresql/postgresql.conf \
+    -c "shared_buffers=$SHARED_BUFFERS" -c unix_socket_directories=/tmp

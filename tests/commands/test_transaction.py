@@ -15,11 +15,12 @@ from commands.api import create_app
 from commands.transaction import IfMatch, forget_idempotency_keys
 from db.consistency import TokenSigner
 from db.pools import connect
+from db.roles import urls_of
 from infra.errors import Malformed, PreconditionFailed
 from infra.settings import Settings
 from tests.chaos.proxy import Proxy
 from tests.commands.conftest import Counter, Headers, Serve, Sql, WaitingForLocks
-from tests.support import Clock, urls_of
+from tests.support import Clock
 
 KEY = {"Idempotency-Key": "a key of ours"}
 SAME = ("ETag", "Location", "Consistency-Token", "Content-Type")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import httpx2
 import pytest
-from docker import DockerClient, from_env
+from docker import DockerClient
 from docker.models.containers import Container
 
 from infra.settings import Settings
@@ -12,22 +12,6 @@ from tests.deploy.test_rollout import free_port
 from tests.test_manage import wait_until
 
 pytestmark = [pytest.mark.containers, pytest.mark.xdist_group("containers")]
-
-IMAGE = "paqueteria:tested"
-
-
-@pytest.fixture(scope="module")
-def docker() -> Iterator[DockerClient]:
-    client = from_env(timeout=600)
-    yield client
-    client.close()
-
-
-@pytest.fixture(scope="module")
-def image(docker: DockerClient) -> str:
-    """Build it as the documentation says."""
-    docker.images.build(path=".", dockerfile="infra/deploy/Dockerfile", tag=IMAGE, network_mode="host", rm=True)
-    return IMAGE
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from commands.add_photo import LARGEST_PHOTO
 from infra.settings import Settings
 
 FOLDER = Path("infra/deploy")
@@ -58,3 +59,23 @@ def test_the_proxy_sends_to_what_is_there() -> None:
     assert set(re.findall(r"server ([\w-]+):8000", (FOLDER / "nginx.conf").read_text())) == serving
     telling = serving | {"projector", "projector-standby"}
     assert set(re.findall(r'"([\w-]+):8000"', (FOLDER / "prometheus-targets.yaml").read_text())) == telling
+
+
+def test_a_photo_gets_through_and_is_there_for_all() -> None:
+    """The proxy takes what a route takes; what one process has stored, another shows, and a new container keeps."""
+    (most,) = re.findall(r"client_max_body_size (\d+)m;", (FOLDER / "nginx.conf").read_text())
+    assert int(most) * 1024 * 1024 > LARGEST_PHOTO
+    for service in OURS.values():
+        folder = service["environment"].get("PAQUETERIA_PHOTOS_URL", "").removeprefix("file://")
+        assert service["command"][0] == "migrate" or f"photos:{folder}" in service["volumes"]
+    assert "photos" in SHOP["volumes"]
+
+
+def test_what_the_proxy_sends_to_keeps_its_address() -> None:
+    """It looks a name up once: a container made anew under another address would be lost to it."""
+    addresses = [
+        service["networks"]["shop"]["ipv4_address"]
+        for service in OURS.values()
+        if service.get("command", [""])[0] == "serve"
+    ]
+    assert len(set(addresses)) == 6

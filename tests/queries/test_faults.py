@@ -15,6 +15,7 @@ from fastapi.testclient import TestClient
 from db import page_cache
 from db.embedded import ValkeyServer
 from db.page_cache import EPOCH_KEY, PageCache, Place
+from db.roles import urls_of
 from infra.auth import Role
 from infra.settings import Settings
 from queries.api import create_app
@@ -22,7 +23,7 @@ from queries.flights import Flights
 from queries.pages import Edge
 from tests.chaos.proxy import Proxy
 from tests.queries.support import Shop
-from tests.support import Clock, urls_of
+from tests.support import Clock
 
 AT_ONCE = 500
 

@@ -15,16 +15,18 @@ import pytest
 from fastapi.testclient import TestClient
 from psycopg.conninfo import make_conninfo
 
-from db import replicas
+from db import replica_health, replicas
 from db.connections import Connections
 from db.embedded import PostgresServer
 from db.migrate import migrate
 from db.replicas import Replica
 from infra.settings import READ_ROLE, Settings
+from infra.tasks import running
 from queries.api import create_app
+from tests.deploy.test_monitoring import ALERTS, NAME
 from tests.queries.support import Shop
 from tests.standbys import copied, pair, wait_for_replay
-from tests.support import moved
+from tests.support import gauge, moved, until
 from tests.test_manage import wait_until
 
 pytestmark = pytest.mark.xdist_group("replicas")
@@ -103,6 +105,28 @@ def lagging(standby: str) -> Iterator[None]:
         wait_until(lambda: conn.execute("SELECT pg_get_wal_replay_pause_state()").fetchone() == ("paused",))
         yield
         conn.execute("SELECT pg_wal_replay_resume()")
+
+
+@pytest.mark.anyio
+async def test_lag_grows_while_a_standby_does_not_replay(
+    database: str, on_standby: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the figures that the alert asks for; one that stands still is up all the same, and then catches up."""
+    (expression,) = (alert["expr"] for alert in ALERTS if alert["alert"] == "ReplicaLag")
+    lag, up = (name.removeprefix("paqueteria_") for name in NAME.findall(expression))
+    monkeypatch.setattr(replica_health, "EVERY", 0.01)
+
+    def behind() -> float:
+        return gauge(lag, replica="replica 1") or 0.0
+
+    async with running(replica_health.watch(database, (make_conninfo(on_standby, user=READ_ROLE),))):
+        await until(lambda: gauge(up, replica="replica 1") == 1 and gauge(lag, replica="replica 1") == 0)
+        with lagging(on_standby), psycopg.connect(database, autocommit=True) as conn:
+            conn.execute("CREATE TABLE written ()")
+            await until(lambda: behind() > 0.1)
+            await until(lambda: behind() > 0.3)
+            assert gauge(up, replica="replica 1") == 1
+        await until(lambda: behind() == 0)
 
 
 def test_a_lagging_standby_is_passed_over_for_a_token(shop: Shop, on_standby: str) -> None:
