@@ -1,6 +1,7 @@
 """Bring a database to this version of the schema: forward only, one file a step, one process at a time."""
 
 import hashlib
+import time
 from pathlib import Path
 
 import psycopg
@@ -10,7 +11,10 @@ from infra.errors import ConfigurationError
 
 FOLDER = Path(__file__).parent / "migrations"
 
-ONE_AT_A_TIME = "SELECT pg_advisory_lock(hashtextextended('paqueteria.migrate', 0))"
+ONE_AT_A_TIME = "SELECT pg_try_advisory_lock(hashtextextended('paqueteria.migrate', 0))"
+
+PAUSE = 0.05
+"""Seconds between tries to be the one: a statement that waited would be waited for by an index built concurrently."""
 
 APPLIED_TABLE = """
 CREATE TABLE IF NOT EXISTS schema_migrations (
@@ -62,7 +66,8 @@ def migrate(dsn: str) -> list[str]:
     with psycopg.connect(dsn, autocommit=True, connect_timeout=10, application_name="paqueteria migrate") as conn:
         if conn.info.server_version < OLDEST_SERVER:
             raise ConfigurationError(f"PostgreSQL 18 is needed, and this is {conn.info.server_version // 10000}")
-        conn.execute(ONE_AT_A_TIME)
+        while conn.execute(ONE_AT_A_TIME).fetchone() != (True,):
+            time.sleep(PAUSE)
         conn.execute("SET lock_timeout = '5s'")
         conn.execute("SET statement_timeout = '15min'")
         steps = pending(conn)

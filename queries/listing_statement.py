@@ -36,7 +36,7 @@ class Shape:
 
     @property
     def is_planned_by_values(self) -> bool:
-        """Tell whether the best plan depends on how wide a range is, how rare a payment, how common a word among others."""
+        """Tell whether the best plan depends on how wide a range, how rare a payment, or how common a word is."""
         has_range = any(name.endswith(("_from", "_to", "_before")) for name in self.filters)
         return has_range or self.is_by_payment or (self.words > 0 and (self.in_storage or bool(self.filters)))
 
