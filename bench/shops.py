@@ -57,6 +57,11 @@ class Shops:
         finally:
             self._execute("DROP DATABASE {} WITH (FORCE)", name)
 
+    @property
+    def servers(self) -> dict[str, int]:
+        """The servers' processes, by name."""
+        return {server.name: server.pid for server in (self.postgres, self.valkey) if server.pid is not None}
+
     def settings(self, database: str) -> Settings:
         """Give the settings of a process that works on a database, as its own role; nobody is throttled."""
         settings = Settings(

@@ -1,6 +1,7 @@
 """How long until a change shows: under a steady load, and beside a change of ten thousand rows."""
 
 import asyncio
+import os
 import time
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from bench.http import Client
 from bench.measurement import Measurement
 from bench.observer import observing
-from bench.programs import projecting, serving
+from bench.processors import accounting
+from bench.programs import projecting, served, serving
 from bench.results import Figure, Findings, Plot, distribution, percentile
 from bench.shops import Bench
 from bench.traffic import sign_in, write
@@ -42,11 +44,19 @@ async def commit_to_visible(bench: Bench) -> Findings:
     """Write at RATE, and compare the server's commit instants with when an observer saw the changes."""
     async with bench.open() as settings:
         token = await sign_in(settings)
-        async with projecting(settings) as projector, serving(settings, "commands") as api:
+        async with projecting(settings) as projector, served(settings, "commands") as server:
+            api = server.settings
             await write(api, token, RATE, WARM_UP)
+            parties = {
+                "the write API": server.process.pid,
+                "the projector": projector.process.pid,
+                **bench.shops.servers,
+                "the load generator": os.getpid(),
+            }
             async with observing(settings) as observer:
                 bench.report(f"{RATE:.0f} commands a second", 0, 1)
-                sent = await write(api, token, RATE, bench.seconds)
+                with accounting(parties) as usage:
+                    sent = await write(api, token, RATE, bench.seconds)
                 await asyncio.sleep(1)
                 delays = list((await observer.delays(settings)).values())
                 bench.report(f"{RATE:.0f} commands a second", 1, 1)
@@ -67,6 +77,7 @@ async def commit_to_visible(bench: Bench) -> Findings:
                 at_most=0,
             ),
             Figure(name="a command's answer, p99", value=percentile(sent.took, 99), unit="ms"),
+            *usage.figures(len(sent.at), "a command"),
         ],
         plots=[
             Plot(
