@@ -5,25 +5,32 @@ const STORE = "photos";
 
 let opened = null;
 
-/** Open the store; null where the browser keeps nothing: then a photo waits for as long as its page is there. */
+/** What a request comes to; null where the browser keeps nothing: then a photo waits for as long as its page is there. */
+function result(asked) {
+  return new Promise((resolve) => {
+    try {
+      const request = asked();
+      request.onsuccess = () => resolve(request.result);
+      request.onerror = () => resolve(null);
+    } catch (error) {
+      console.warn("Photos aren't kept over a reload:", error);
+      resolve(null);
+    }
+  });
+}
+
 function open() {
-  opened ??= new Promise((resolve) => {
+  opened ??= result(() => {
     const request = indexedDB.open(NAME, 1);
     request.onupgradeneeded = () => request.result.createObjectStore(STORE, { keyPath: "key" });
-    request.onsuccess = () => resolve(request.result);
-    request.onerror = () => resolve(null);
+    return request;
   });
   return opened;
 }
 
 async function run(mode, ask) {
   const database = await open();
-  if (!database) return null;
-  const request = ask(database.transaction(STORE, mode).objectStore(STORE));
-  return new Promise((resolve, reject) => {
-    request.onsuccess = () => resolve(request.result);
-    request.onerror = () => reject(request.error);
-  });
+  return database && result(() => ask(database.transaction(STORE, mode).objectStore(STORE)));
 }
 
 export const photos = {
