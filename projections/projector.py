@@ -119,6 +119,8 @@ class Batch:
     """When each transaction that is in now, and wasn't before, says that it was made."""
     xids: tuple[int, ...] = ()
     """The transactions that it read."""
+    has_part: bool = False
+    """It took in a part of a large change."""
 
     @property
     def base(self) -> int:
@@ -169,15 +171,18 @@ class Checkpoint:
     unfinished: Unfinished
 
 
-async def project_batch(conn: Connection, clock: Clock, *, largest: int = LARGEST_BATCH) -> Batch:
+async def project_batch(
+    conn: Connection, clock: Clock, *, largest: int = LARGEST_BATCH, is_brief: bool = False
+) -> Batch:
     """Take in the next batch in one transaction. Raises Fenced, or a database error; either changes nothing.
 
+    One that `is_brief` leaves the rest of a large change for the next batch, if there is anything else to take in.
     Where data can't be derived the batch is done again with more care, and the keys that are at fault are parked.
     """
     try:
         try:
             async with _begun(conn) as checkpoint:
-                return await _project(conn, checkpoint, clock, largest)
+                return await _project(conn, checkpoint, clock, largest, is_brief=is_brief)
         except psycopg.Error as error:
             if not parking.is_poison(error):
                 raise
@@ -209,7 +214,13 @@ async def _begun(conn: Connection) -> AsyncIterator[Checkpoint]:
 
 
 async def _project(
-    conn: Connection, checkpoint: Checkpoint, clock: Clock, largest: int, *, is_careful: bool = False
+    conn: Connection,
+    checkpoint: Checkpoint,
+    clock: Clock,
+    largest: int,
+    *,
+    is_careful: bool = False,
+    is_brief: bool = False,
 ) -> Batch:
     old_batch, unfinished = checkpoint.batch, checkpoint.unfinished
     changes, end = await read_changes(conn, largest, Unread(checkpoint.since, unfinished.xids))
@@ -219,6 +230,10 @@ async def _project(
         return Batch(old_batch, 0, frozenset(), is_new=False, is_last=True)
     number, at, derived = old_batch + is_new, clock(), Derived()
     if is_new:
+        for xid, large in work.large.items():
+            await keep_parts(conn, xid, large)
+        if (unfinished.in_parts or work.large) and not (is_brief and work.whole):
+            work.part = await next_part(conn)
         derived = await _derive(conn, work, unfinished, at, is_careful=is_careful)
         if any(change.is_reference for change in changes):
             derived.scopes.add("reference")
@@ -245,6 +260,7 @@ async def _project(
         is_last=is_last,
         made_at=tuple(made_at),
         xids=tuple(change.xid for change in changes),
+        has_part=work.part is not None,
     )
 
 
@@ -272,10 +288,6 @@ async def _read_unfinished(conn: Connection) -> Unfinished:
 
 
 async def _derive(conn: Connection, work: Work, unfinished: Unfinished, at: datetime, *, is_careful: bool) -> Derived:
-    for xid, large in work.large.items():
-        await keep_parts(conn, xid, large)
-    if unfinished.in_parts or work.large:
-        work.part = await next_part(conn)
     keys = work.keys()
     parked = set[Key](await (await conn.execute(READ_PARKED)).fetchall()) if unfinished.parked else set[Key]()
     derived = await (
@@ -321,11 +333,15 @@ async def project_pending(
 
     `known` is the batch that the caller saw last: upon another one somebody else has moved the checkpoint, a rebuild
     or a repair that may have died before it told the cache, so that no page from before is believed any more.
+
+    A large change's parts take turns with what else has changed, which so waits for one of them at most.
     """
+    is_brief = False
     while True:
         started = time.perf_counter()
         async with asyncio.timeout(BATCH_PATIENCE):
-            batch = await project_batch(conn, clock, largest=largest)
+            batch = await project_batch(conn, clock, largest=largest, is_brief=is_brief)
+        is_brief = batch.has_part
         if known is not None and batch.base != known:
             log.info("moved_by_another", batch=batch.base, expected=known)
             await keeper.begin_anew()

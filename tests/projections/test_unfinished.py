@@ -1,15 +1,18 @@
 """What was read and isn't in yet, the rest of a large change or a key that can't be derived, is told to nobody."""
 
 import uuid
+from typing import Any
 
 import pytest
 from psycopg.errors import RaiseException
+from redis.asyncio import Redis
 
+from db.page_cache import EpochKeeper
 from db.pools import Connection
 from projections import changes, parking
 from projections import projector as projector_module
 from projections.parking import list_parked, retry
-from projections.projector import open_projector, project_batch
+from projections.projector import Batch, open_projector, project_batch, project_pending
 from projections.snapshot import Snapshot
 from tests.projections.conftest import Shop
 from tests.projections.test_projector import assert_equal_sides
@@ -87,6 +90,46 @@ async def test_a_large_change_is_taken_in_parts_and_told_when_it_is_in(
 ) -> None:
     """Other changes show meanwhile, and the token of the large one is met by its last part alone."""
     await fan_out(shop, projector, clock)
+
+
+@pytest.mark.usefixtures("large_customer")
+async def test_a_brief_batch_takes_in_the_others_alone(shop: Shop, projector: Connection, clock: Clock) -> None:
+    """So that what else changes waits for one part, not for two; with nothing else to do, the next part is taken."""
+    shop.rename(MINE, "Zoë Ibáñez")
+    renamed = last_xid(shop)
+    assert (await project_batch(projector, clock, is_brief=True)).has_part
+    shown = shop.value(NAMED)
+    shop.announce(phone=OTHER, name="Luis Ñáñez")
+    batch = await project_batch(projector, clock, is_brief=True)
+    assert (batch.changes, batch.has_part, batch.is_last, shop.value(NAMED)) == (1, False, False, shown)
+    assert (shows(shop, last_xid(shop)), shows(shop, renamed)) == (True, False)
+    batch = await project_batch(projector, clock, is_brief=True)
+    assert (batch.changes, batch.has_part, shop.value(NAMED) > shown) == (0, True, True)
+    await project_all(projector, clock)
+    assert_equal_sides(shop)
+
+
+@pytest.mark.usefixtures("large_customer")
+async def test_parts_and_others_take_turns(
+    shop: Shop, projector: Connection, clock: Clock, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much else changes all the time, a large change gets on."""
+    parts: list[bool] = []
+
+    async def busy(*arguments: Any, **how: Any) -> Batch:  # noqa: ANN401 (what project_batch takes)
+        batch = await project_batch(*arguments, **how)
+        parts.append(batch.has_part)
+        if len(parts) < 6:
+            shop.announce(phone=OTHER, name="Luis Ñáñez")
+        return batch
+
+    monkeypatch.setattr(projector_module, "project_batch", busy)
+    keeper = EpochKeeper(redis)
+    await keeper.begin()
+    shop.rename(MINE, "Zoë Ibáñez")
+    await project_pending(projector, keeper, clock)
+    assert parts[:5] == [True, False, True, False, True]
+    assert shop.value(NAMED) == 8
 
 
 @pytest.mark.usefixtures("large_customer")
