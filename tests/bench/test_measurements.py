@@ -24,7 +24,7 @@ BARS = {
     "deep-page": ["≤ 1.50 times"],
     "lookup": ["≥ 0.600 times"] * 4,
     "sorts-and-filters": ["≤ 20 ms"] * 21,
-    "text-search": ["≤ 50 ms"] * 10,
+    "text-search": ["≤ 50 ms"] * 17,
     "cost-by-size": ["≤ 1.50 times"],
     "workers": [],
     "memory": ["≤ 150 MiB"],
