@@ -1,6 +1,5 @@
 """What each of PostgreSQL's settings that claims speed is worth, on the work that it is claimed for."""
 
-import asyncio
 import statistics
 import time
 from collections.abc import Awaitable, Callable
@@ -87,7 +86,7 @@ async def settings_that_claim_speed(bench: Bench) -> Findings:
             for name, work in CLAIMED.items():
                 figures += await _before_and_after(bench, settings, name, work)
         finally:
-            await asyncio.to_thread(_restart, server, kept)
+            _restart(server, kept)
     return Findings(figures=figures)
 
 
@@ -98,7 +97,7 @@ async def _before_and_after(bench: Bench, settings: Settings, name: str, work: W
         default, unit = conn.execute(DEFAULT, [name]).fetchone() or ("", "")
 
     async def measure(value: str) -> float:
-        await asyncio.to_thread(_restart, server, kept | {name: value})
+        _restart(server, kept | {name: value})
         return await work(settings, bench.seconds)
 
     by = {value: partial(measure, value) for value in (default, OURS[name])}
@@ -111,6 +110,7 @@ async def _before_and_after(bench: Bench, settings: Settings, name: str, work: W
 
 
 def _restart(server: PostgresServer, options: dict[str, str]) -> None:
+    """Start it again by this thread: a server ends with the thread that has started it."""
     server.stop()
     server.options = options
     server.start()
