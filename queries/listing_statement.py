@@ -297,7 +297,7 @@ def _walk_by_status(shape: Shape, source: str, *more: str) -> str:
     return compose(
         WALK_BY_STATUS,
         source=source,
-        pinned=_range(shape, is_continued=shape.is_continued),
+        pinned=_range(shape),
         conditions=" AND ".join([*_unpinned(shape), *more]) or "true",
         pinned_order=f"{_pinned(shape)[shape.sort]}, {order}",
         order=order,
@@ -308,11 +308,11 @@ def _pinned(shape: Shape) -> dict[str, str]:
     return BY_SITE if "site" in shape.filters else BY_STATUS
 
 
-def _range(shape: Shape, *, is_continued: bool) -> str:
+def _range(shape: Shape) -> str:
     """Bound a branch's walk by what pins it, the filters on announced_at, and the row it goes on after."""
     lower = LOWER_FROM if "announced_from" in shape.filters else LOWER
     upper = UPPER_TO if "announced_to" in shape.filters else UPPER
-    if is_continued:
+    if shape.is_continued:
         lower, upper = (lower, UPPER_AFTER) if shape.sort == "newest" else (LOWER_AFTER, upper)
     pinned = _pinned(shape)
     return compose(f"{lower} AND {upper}", columns=pinned["columns"], values=pinned["values"])
