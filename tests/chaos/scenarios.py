@@ -205,8 +205,8 @@ async def what_is_announced_is_committed(stage: Stage) -> None:
     with stage.shop() as shop:
 
         def dying(work: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-            async def project(conn: Connection, *rest: object) -> object:
-                batch = await work(conn, *rest)
+            async def project(conn: Connection, *rest: object, **options: object) -> object:
+                batch = await work(conn, *rest, **options)
                 shop.conn.execute("SELECT pg_terminate_backend(%s)", (conn.info.backend_pid,))
                 return batch
 

@@ -77,8 +77,8 @@ def announced_before_the_commit(patch: pytest.MonkeyPatch) -> None:
         keepers.append(keeper)
         return await pending(conn, keeper, *rest, **options)
 
-    async def telling(*arguments: Any) -> projector.Batch:  # noqa: ANN401
-        batch = await project(*arguments)
+    async def telling(*arguments: Any, **options: Any) -> projector.Batch:  # noqa: ANN401
+        batch = await project(*arguments, **options)
         await keepers[-1].announce(batch.scopes, batch.number)
         return batch
 
