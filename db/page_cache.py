@@ -26,7 +26,9 @@ from infra import logs, metrics
 
 log = logs.get("page_cache")
 
-PREFIX = "paqueteria:{pages}"
+PREFIX = "paqueteria:{pages2}"
+"""The number is the layout's: in a roll-out, readers that know other scopes than the projector believe no page."""
+
 EPOCH_KEY = f"{PREFIX}:epoch"
 
 EPOCH_LEASE = 1.0
@@ -45,6 +47,9 @@ FORGOTTEN = 3600
 
 FOLLOWED = 60
 """Seconds within which a page that is filled is told of in the traces of what made it."""
+
+MANY_CUSTOMERS = "many_customers"
+"""The scope of every customer's pages: raised in place of their own by a batch that changes very many."""
 
 DISCARDED = "discarded"
 """The message that ends every belief in pages of before; an epoch's name is of hexadecimal digits."""
@@ -110,6 +115,11 @@ class Place:
     scopes: tuple[str, ...]
     generation: int | None
     discards: str
+
+
+def customer_scopes(customer_id: object) -> tuple[str, str]:
+    """Name the scopes of a page that shows one customer, or what is that customer's."""
+    return f"customer:{customer_id}", MANY_CUSTOMERS
 
 
 def generation_key(scope: str) -> str:

@@ -102,17 +102,20 @@ CREATE FUNCTION public.package_fee(base_fee bigint, daily_storage bigint, receiv
      (package_fee.received_at + (((days.days + 1))::double precision * '24:00:00'::interval))
     FROM public.storage_days(package_fee.received_at, package_fee.until) days(days);
 END;
+CREATE FUNCTION public.searchable(text) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
+    BEGIN ATOMIC
+ SELECT lower(public.unaccent($1)) AS lower;
+END;
+CREATE FUNCTION public.package_words(customer_name text, recipient_name text, customer_phone text, guide_number text, guide_key text, tracking_code text, other_codes text[]) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN (' '::text || public.searchable(concat_ws(' '::text, customer_name, NULLIF(recipient_name, customer_name), customer_phone, guide_number, NULLIF(guide_key, guide_number), tracking_code, (("left"(tracking_code, 4) || '-'::text) || "right"(tracking_code, 4)), NULLIF(array_to_string(other_codes, ' '::text), ''::text))));
 CREATE FUNCTION public.refuse_change() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
 BEGIN
     RAISE EXCEPTION '% is append-only', TG_TABLE_NAME USING ERRCODE = 'integrity_constraint_violation';
 END $$;
-CREATE FUNCTION public.searchable(text) RETURNS text
-    LANGUAGE sql STABLE PARALLEL SAFE
-    BEGIN ATOMIC
- SELECT lower(public.unaccent($1)) AS lower;
-END;
 CREATE FUNCTION public.search_pattern(word text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     BEGIN ATOMIC
@@ -552,7 +555,7 @@ CREATE TABLE public.package_search (
 CREATE VIEW public.package_search_source AS
  SELECT p.package_id,
     p.announced_at,
-    (' '::text || public.searchable(concat_ws(' '::text, c.name, NULLIF(p.recipient_name, c.name), c.phone, p.guide_number, NULLIF(p.guide_key, p.guide_number), p.tracking_code, (("left"(p.tracking_code, 4) || '-'::text) || "right"(p.tracking_code, 4)), NULLIF(array_to_string(p.other_codes, ' '::text), ''::text)))) AS text
+    public.package_words(c.name, p.recipient_name, c.phone, p.guide_number, p.guide_key, p.tracking_code, p.other_codes) AS text
    FROM (public.packages p
      JOIN public.customers c USING (customer_id));
 CREATE TABLE public.page_generations (
@@ -782,12 +785,11 @@ CREATE INDEX idempotency_keys_age ON public.idempotency_keys USING btree (create
 CREATE UNIQUE INDEX package_fees_key ON public.package_fees USING btree (package_id);
 CREATE INDEX package_fees_next ON public.package_fees USING btree (next_fee_at);
 CREATE INDEX package_listing_announced ON public.package_listing USING btree (announced_at, package_id);
+CREATE INDEX package_listing_codes ON public.package_listing USING gin (other_code_keys) WITH (fastupdate=off) WHERE (other_code_keys <> '{}'::text[]);
 CREATE INDEX package_listing_customer ON public.package_listing USING btree (customer_id, announced_at, package_id);
 CREATE INDEX package_listing_days ON public.package_listing USING btree (received_at, package_id) WHERE (status = 'RECEIVED'::text);
 CREATE INDEX package_listing_guide ON public.package_listing USING btree (guide_key);
-CREATE INDEX package_listing_other_codes ON public.package_listing USING gin (other_code_keys) WITH (fastupdate=off);
 CREATE INDEX package_listing_owed ON public.package_listing USING btree (base_fee, daily_storage, received_at, package_id) WHERE (status = 'RECEIVED'::text);
-CREATE INDEX package_listing_phone ON public.package_listing USING btree (customer_phone) WHERE (customer_phone IS NOT NULL);
 CREATE INDEX package_listing_position ON public.package_listing USING btree (public.code_key("position"), "position", package_id) WHERE ("position" IS NOT NULL);
 CREATE INDEX package_listing_received ON public.package_listing USING btree (received_at, package_id) WHERE (received_at IS NOT NULL);
 CREATE INDEX package_listing_site ON public.package_listing USING btree (site, status, announced_at, package_id);

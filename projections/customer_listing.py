@@ -1,6 +1,6 @@
 """The customers, with the words they are found by; a row is written only when it changes, since their index is dear."""
 
-# Also the customers of the packages that moved: a correction may have made the one that it moves the package to.
+# Also the customers that packages have moved to: a correction may have made them.
 DERIVED = """
 customers_changed AS (
     INSERT INTO customer_listing (
@@ -8,7 +8,8 @@ customers_changed AS (
     SELECT customer_id, version, name, phone, email, document, building, tower, apartment, notes, created_at, text
     FROM customer_listing_source AS s
     WHERE customer_id = ANY(
-            %(customer_ids)s::uuid[] || ARRAY(SELECT customer_id FROM moved WHERE customer_id IS NOT NULL))
+            %(customer_ids)s::uuid[] || ARRAY(
+                SELECT customer_id FROM moved WHERE customer_id <> old_customer_id OR old_customer_id IS NULL))
       AND NOT EXISTS (
         SELECT FROM customer_listing AS l WHERE l.customer_id = s.customer_id
         AND (l.version, l.name, l.phone, l.email, l.document, l.building, l.tower, l.apartment, l.notes, l.text)

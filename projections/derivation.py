@@ -22,7 +22,7 @@ from projections.parking import derive_healthy
 
 DERIVE = f"""
 WITH {package_listing.DERIVED}, {package_search.DERIVED}, {payment_listing.DERIVED}, {package_counts.DERIVED},
-     {customer_listing.DERIVED}
+     {customer_listing.DERIVED}, {page_generations.TOUCHED}
 SELECT ARRAY({page_generations.SCOPES}), ({batch_changes.PACKAGES})
 """
 

@@ -26,12 +26,14 @@ upserted AS (
         base_fee = excluded.base_fee, daily_storage = excluded.daily_storage, storage_days = excluded.storage_days,
         storage_fee = excluded.storage_fee, total = excluded.total, paid = excluded.paid
     RETURNING OLD.site AS old_site, OLD.status AS old_status, OLD.customer_id AS old_customer_id,
-        NEW.site, NEW.status, NEW.customer_id, NEW.package_id, NEW.version),
-gone AS (  -- no command deletes, but a hand may have
-    SELECT key FROM unnest(%(package_ids)s::uuid[]) AS key
-    WHERE NOT EXISTS (SELECT FROM packages AS p WHERE p.package_id = key)),
+        NEW.site, NEW.status, NEW.customer_id, NEW.package_id, NEW.version, NEW.customer_name, NEW.recipient_name,
+        NEW.customer_phone, NEW.guide_number, NEW.guide_key, NEW.tracking_code, NEW.other_codes, NEW.announced_at),
+gone AS (  -- no command deletes, but a hand may have; the source gave a row for every other key
+    SELECT unnest(%(package_ids)s::uuid[]) AS key EXCEPT SELECT package_id FROM upserted),
 deleted AS (
     DELETE FROM package_listing WHERE package_id IN (SELECT key FROM gone)
     RETURNING site, status, customer_id, NULL, NULL, NULL::uuid, package_id, NULL::integer),
-moved AS (SELECT * FROM upserted UNION ALL SELECT * FROM deleted)
+moved AS (
+    SELECT old_site, old_status, old_customer_id, site, status, customer_id, package_id, version FROM upserted
+    UNION ALL SELECT * FROM deleted)
 """

@@ -1,14 +1,25 @@
 """Which scopes' pages a batch changes; see `db.page_cache` for what a generation is."""
 
+from db.page_cache import MANY_CUSTOMERS
+
+MOST_CUSTOMERS = 200
+"""Customers whose scopes a batch raises one by one; more of them share one scope, which each of their pages has too."""
+
 # Those that can show what has moved, from where it left and where it came to; no other page is discarded.
-SCOPES = """
-SELECT 'all' AS scope FROM moved
-UNION SELECT 'status:' || status FROM moved WHERE status IS NOT NULL
-UNION SELECT 'status:' || old_status FROM moved WHERE old_status IS NOT NULL
-UNION SELECT 'customer:' || customer_id FROM moved WHERE status IS NOT NULL
-UNION SELECT 'customer:' || old_customer_id FROM moved WHERE old_status IS NOT NULL
-UNION SELECT 'customers' FROM customers_changed
-UNION SELECT 'customer:' || customer_id FROM customers_changed
+SCOPES = f"""
+SELECT 'all' AS scope WHERE EXISTS (SELECT FROM moved)
+UNION ALL (SELECT DISTINCT 'status:' || status FROM (
+    SELECT status FROM moved UNION ALL SELECT old_status FROM moved) AS s WHERE status IS NOT NULL)
+UNION ALL SELECT 'customer:' || customer_id FROM touched WHERE (SELECT count(*) FROM touched) <= {MOST_CUSTOMERS}
+UNION ALL SELECT '{MANY_CUSTOMERS}' WHERE (SELECT count(*) FROM touched) > {MOST_CUSTOMERS}
+UNION ALL SELECT 'customers' WHERE EXISTS (SELECT FROM customers_changed)
+"""
+
+TOUCHED = """
+touched AS (
+    SELECT customer_id FROM moved WHERE status IS NOT NULL
+    UNION SELECT old_customer_id FROM moved WHERE old_customer_id <> customer_id OR status IS NULL
+    UNION SELECT customer_id FROM customers_changed)
 """
 
 RAISED = """

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from fastapi import Response
 
+from db.page_cache import customer_scopes
 from infra.auth import Role, allow
 from infra.clock import TheClock
 from infra.routing import router
@@ -28,8 +29,8 @@ FROM customer_listing AS c WHERE c.customer_id = %(customer_id)s
 def fetch(customer_id: uuid.UUID, now: datetime) -> Query:
     """Ask for one customer."""
     identity = {"route": "customer", "customer_id": customer_id}
-    scopes = (f"customer:{customer_id}",)
-    return Query(SELECT, identity, now, {"customer_id": customer_id}, scopes, missing="There is no such customer")
+    binds = {"customer_id": customer_id}
+    return Query(SELECT, identity, now, binds, customer_scopes(customer_id), missing="There is no such customer")
 
 
 @customer.get("/customers/{customer_id}", response_model=CustomerWithCounts, responses=answers(401, 403, 404))

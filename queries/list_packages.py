@@ -10,6 +10,7 @@ from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from db.package_document import Package, PaymentMethod, Status
+from db.page_cache import customer_scopes
 from infra.auth import Role, allow
 from infra.clock import TheClock
 from infra.fields import OptionalLine, Pesos
@@ -97,7 +98,7 @@ class PackageList(BaseModel):
 
 def _scopes(filters: PackageFilters, statuses: list[str]) -> tuple[str, ...]:
     if filters.customer_id is not None:
-        return (f"customer:{filters.customer_id}",)
+        return customer_scopes(filters.customer_id)
     if len(statuses) == len(STATUSES):
         return ("all",)
     return tuple(f"status:{status}" for status in statuses or ["RECEIVED"])

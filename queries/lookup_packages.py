@@ -30,9 +30,11 @@ WITH found AS (
     UNION ALL
     SELECT l.*, 2, 'guide_number' FROM package_listing AS l WHERE l.guide_key = code_key(%(q)s)
     UNION ALL
-    SELECT l.*, 3, 'other_code' FROM package_listing AS l WHERE l.other_code_keys @> ARRAY[code_key(%(q)s)]
+    SELECT l.*, 3, 'other_code' FROM package_listing AS l
+    WHERE l.other_code_keys <> '{{}}' AND l.other_code_keys @> ARRAY[code_key(%(q)s)]
     UNION ALL
-    SELECT l.*, 4, 'phone' FROM package_listing AS l WHERE l.customer_phone = %(phone)s
+    SELECT l.*, 4, 'phone' FROM customer_listing AS c JOIN package_listing AS l ON l.customer_id = c.customer_id
+    WHERE c.phone = %(phone)s
     UNION ALL
     SELECT l.*, 5, 'position' FROM package_listing AS l
     WHERE l."position" IS NOT NULL AND code_key(l."position") = code_key(%(q)s)

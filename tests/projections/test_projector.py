@@ -10,12 +10,13 @@ from prometheus_client import REGISTRY
 from psycopg import IsolationLevel
 from redis.asyncio import Redis
 
-from db.page_cache import EPOCH_KEY, EpochKeeper, generation_key
+from db.page_cache import EPOCH_KEY, MANY_CUSTOMERS, EpochKeeper, customer_scopes, generation_key
 from db.pools import Connection
 from projections import changes as changes_module
 from projections import projector as projector_module
 from projections.changes import PACKAGES_OF_CUSTOMERS, READ_CHANGES, Change, Unread, read_changes
 from projections.derivation import DERIVE
+from projections.page_generations import MOST_CUSTOMERS
 from projections.projector import Fenced, open_projector, project_batch, project_pending
 from tests.projections.conftest import Shop
 from tests.support import Clock
@@ -236,13 +237,31 @@ async def test_a_customer_that_no_log_row_names_shows_with_their_package(
     """A correction may make the customer that it moves the package to."""
     package_id = shop.announce()
     await project_batch(projector, clock)
-    shop.conn.execute("UPDATE customers SET name = 'Eva Ruiz' WHERE phone = '+573001234567'")  # its version stays
+    (customer_id,) = shop.conn.execute(
+        "INSERT INTO customers (name, phone) VALUES ('Eva Ruiz', '+573009999999') RETURNING customer_id"
+    ).fetchone() or (None,)
+    shop.conn.execute("UPDATE packages SET customer_id = %s", (customer_id,))
     shop.receive(package_id)
     batch = await project_batch(projector, clock)
-    assert shop.value("SELECT name FROM customer_listing") == "Eva Ruiz"
-    assert "customers" in batch.scopes
+    assert shop.value("SELECT count(*) FROM customer_listing WHERE name = 'Eva Ruiz'") == 1
+    assert {"customers", f"customer:{customer_id}"} <= batch.scopes
     shop.deliver(package_id)
     assert "customers" not in (await project_batch(projector, clock)).scopes
+
+
+async def test_a_batch_of_many_customers_raises_one_scope_for_all(
+    shop: Shop, projector: Connection, clock: Clock
+) -> None:
+    """Whose pages there are many of, they share a scope that each of their pages has; others' own are left alone."""
+    shop.announce()
+    few = await project_batch(projector, clock)
+    (customer_id,) = shop.conn.execute("SELECT customer_id FROM customers").fetchone() or (None,)
+    assert few.scopes == {"all", "status:ANNOUNCED", "customers", f"customer:{customer_id}"}
+    for number in range(MOST_CUSTOMERS + 1):
+        shop.announce(phone=f"+57300000{number:04d}")
+    many = await project_batch(projector, clock)
+    assert many.scopes == {"all", "status:ANNOUNCED", "customers", MANY_CUSTOMERS}
+    assert customer_scopes(customer_id) == (f"customer:{customer_id}", MANY_CUSTOMERS)
 
 
 async def test_a_row_that_is_gone_goes(shop: Shop, projector: Connection, clock: Clock) -> None:

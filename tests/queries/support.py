@@ -30,6 +30,14 @@ ON CONFLICT (package_id) DO UPDATE SET
     paid = excluded.paid
 """
 
+CUSTOMERS = """
+INSERT INTO customer_listing (customer_id, version, name, phone, created_at, text)
+SELECT DISTINCT ON (l.customer_id) l.customer_id, 1, l.customer_name, l.customer_phone, l.announced_at,
+    ' ' || searchable(concat_ws(' ', l.customer_name, l.customer_phone))
+FROM package_listing AS l WHERE l.package_id = ANY(%(ids)s) ORDER BY l.customer_id, l.announced_at
+ON CONFLICT (customer_id) DO NOTHING
+"""
+
 SEARCH = """
 INSERT INTO package_search SELECT l.package_id, l.announced_at,
     ' ' || searchable(concat_ws(' ', l.customer_name, nullif(l.recipient_name, l.customer_name), l.customer_phone,
@@ -171,7 +179,8 @@ class Shop:
                 scopes |= {f"status:{row['status']}", f"customer:{row['customer_id']}"}
                 scopes |= {f"status:{old[0]}", f"customer:{old[1]}"} if old else set()
                 cursor.execute(UPSERT, {"row": Jsonb(plain)})
-            cursor.execute(SEARCH, {"ids": [row["package_id"] for row in rows]})
+            for statement in (SEARCH, CUSTOMERS):
+                cursor.execute(statement, {"ids": [row["package_id"] for row in rows]})
             cursor.execute("DELETE FROM package_counts")
             cursor.execute(COUNT)
             batch = int((cursor.execute(MOVE, {"at": self.clock()}).fetchone() or (0,))[0])

@@ -128,8 +128,9 @@ def test_any_code_finds_its_parcels(shop: Shop) -> None:
     """Exactly, without spaces, dashes and case; each says by what, and the most wanted come first."""
     stored = shop.stored(position="B-007", guide_number="XX-123", other_codes=["ean 77-1"])
     phone = stored["customer_phone"]
-    announced = shop.row(customer_phone=phone, announced_at=shop.clock() - timedelta(days=20))
-    left = [shop.delivered(customer_phone=phone, hours=hours) for hours in (90, 80)]
+    whose = {"customer_phone": phone, "customer_id": stored["customer_id"]}
+    announced = shop.row(**whose, announced_at=shop.clock() - timedelta(days=20))
+    left = [shop.delivered(**whose, hours=hours) for hours in (90, 80)]
     twice = shop.row(guide_number="SAME-1", other_codes=["SAME 1", "same-1"])
     shop.publish(stored, announced, *left, twice)
 
@@ -159,8 +160,8 @@ def test_any_code_finds_its_parcels(shop: Shop) -> None:
 
 def test_a_lookup_finds_fifty_at_most(shop: Shop) -> None:
     """A business with many parcels doesn't fill the counter's screen."""
-    phone = "+573001112233"
-    shop.publish(*[shop.row(customer_phone=phone) for _ in range(51)], shop.stored(customer_phone=phone))
+    whose = {"customer_phone": "+573001112233", "customer_id": uuid.uuid4()}
+    shop.publish(*[shop.row(**whose) for _ in range(51)], shop.stored(**whose))
     items = shop.items("/lookup?q=3001112233")
     assert len(items) == 50
     assert items[0]["status"] == "RECEIVED"

@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from db.page_cache import EPOCH_KEY, discards_key
+from db.page_cache import EPOCH_KEY, MANY_CUSTOMERS, discards_key
 from infra.auth import Role
 from infra.settings import Settings
 from queries.api import create_app
@@ -76,6 +76,16 @@ def test_a_write_discards_the_pages_it_can_show_on_and_no_others(shop: Shop) -> 
     assert [cached(shop, path) for path in stay] == ["L2"] * len(stay)
     assert [cached(shop, path) for path in go] == ["MISS"] * len(go)
     assert shop.get("/packages?status=DELIVERED").json()["count"] == 2
+
+
+def test_a_batch_of_very_many_customers_discards_every_customers_pages(shop: Shop) -> None:
+    """It raises one scope in place of theirs; pages of statuses that it doesn't touch stay."""
+    row = shop.stored()
+    shop.publish(row)
+    pages = [f"/packages?customer_id={row['customer_id']}", f"/customers/{row['customer_id']}"]
+    assert [cached(shop, path) for path in (*pages, "/packages?status=CANCELLED")] == ["MISS"] * 3
+    shop.publish(scopes=[MANY_CUSTOMERS])
+    assert [cached(shop, path) for path in (*pages, "/packages?status=CANCELLED")] == ["MISS", "MISS", "L2"]
 
 
 def test_a_slow_reader_never_fills_in_an_old_page(shop: Shop) -> None:
@@ -211,9 +221,6 @@ def test_a_customers_new_name_is_no_304(shop: Shop) -> None:
     """The name changes without the parcel's version, and yet the old tag no longer holds."""
     row = shop.stored()
     shop.publish(row)
-    add = """INSERT INTO customer_listing VALUES (%(customer_id)s, 1, 'Ana', null, null, null, null, null, null, null,
-        %(announced_at)s, ' ana')"""
-    shop.conn.execute(add, {name: row[name] for name in ("customer_id", "announced_at")})
     path = f"/packages/{row['package_id']}"
     old = shop.get(path).headers["ETag"]
     shop.conn.execute("UPDATE customer_listing SET version = 2")
