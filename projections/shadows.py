@@ -95,7 +95,7 @@ class ReadModel:
 READ_MODELS = (
     ReadModel("package_listing", "package_id"),
     ReadModel("package_search", "package_id", is_dear=True),
-    ReadModel("customer_listing", "customer_id"),
+    ReadModel("customer_listing", "customer_id", is_dear=True),
     ReadModel("payment_listing", "package_id"),
 )
 

@@ -362,7 +362,7 @@ def run_rebuild(settings: Settings) -> "subprocess.Popen[bytes]":
         "SELECT pg_advisory_lock(4, 4)",  # it indexes
         "LOCK TABLE package_listing IN SHARE UPDATE EXCLUSIVE MODE",  # it has caught up, and swaps
         "LOCK TABLE projection_checkpoint IN ROW EXCLUSIVE MODE",  # it waits for the projector
-        "LOCK TABLE customer_listing IN ACCESS SHARE MODE",  # it has projected and waits for readers
+        "LOCK TABLE package_listing IN ACCESS SHARE MODE",  # it has projected and waits for readers
     ],
 )
 def test_a_rebuild_killed_anywhere_leaves_the_old_table_serving(
@@ -374,7 +374,7 @@ def test_a_rebuild_killed_anywhere_leaves_the_old_table_serving(
             "CREATE FUNCTION held(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS"
             " $$ BEGIN PERFORM pg_advisory_lock_shared(4, 4); RETURN $1; END $$"
         )
-        second_shop.conn.execute("CREATE INDEX held ON customer_listing (held(name))")
+        second_shop.conn.execute("CREATE INDEX held ON package_listing (held(guide_number))")
     shop.announce()
     waits = (
         "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database())"
