@@ -788,7 +788,7 @@ CREATE INDEX package_listing_guide ON public.package_listing USING btree (guide_
 CREATE INDEX package_listing_other_codes ON public.package_listing USING gin (other_code_keys) WITH (fastupdate=off);
 CREATE INDEX package_listing_owed ON public.package_listing USING btree (base_fee, daily_storage, received_at, package_id) INCLUDE (announced_at, site) WHERE (status = 'RECEIVED'::text);
 CREATE INDEX package_listing_phone ON public.package_listing USING btree (customer_phone) WHERE (customer_phone IS NOT NULL);
-CREATE INDEX package_listing_position ON public.package_listing USING btree (public.code_key("position"), "position", package_id) WHERE ("position" IS NOT NULL);
+CREATE INDEX package_listing_position ON public.package_listing USING btree (public.code_key("position"), ((' '::text || lower("position"))), "position", package_id) WHERE ("position" IS NOT NULL);
 CREATE INDEX package_listing_received ON public.package_listing USING btree (received_at, package_id) INCLUDE (announced_at, status, site, storage_days) WHERE (received_at IS NOT NULL);
 CREATE INDEX package_listing_site ON public.package_listing USING btree (site, status, announced_at, package_id) INCLUDE (received_at, storage_days);
 CREATE INDEX package_listing_status ON public.package_listing USING btree (status, announced_at, package_id) INCLUDE (received_at, storage_days);

@@ -40,7 +40,7 @@ class Shape:
     def is_planned_by_values(self) -> bool:
         """Tell whether the best plan depends on how rare a payment, how common a word, or how wide a range is."""
         has_range = self.sort == "owed" and any(name.endswith(("_from", "_to", "_before")) for name in self.filters)
-        return has_range or self.is_by_payment or (self.words > 0 and (self.in_storage or bool(self.filters)))
+        return has_range or self.is_by_payment or self.words > 0
 
     @property
     def is_by_payment(self) -> bool:
@@ -225,19 +225,20 @@ CROSS JOIN LATERAL (
 """
 
 # The position isn't in the text, so that moving a parcel doesn't touch the search: the positions' own index is read
-# besides. One row more than COUNTED tells that there are too many to sort.
+# besides, for what the text alone doesn't say. One row more than COUNTED tells that there are too many to sort.
 MATCHED = """
 matched AS MATERIALIZED (
-    (SELECT s.package_id, s.announced_at FROM {searched} WHERE {in_text} AND {conditions} {ordered} LIMIT 10001)
-    UNION
+    (SELECT s.package_id, s.announced_at FROM {searched} WHERE {in_text} AND {conditions} LIMIT 10001)
+    UNION ALL
     (SELECT l.package_id, s.announced_at
      FROM (SELECT l.package_id FROM package_listing AS l WHERE l."position" IS NOT NULL AND ({in_position}) OFFSET 0)
          AS stored CROSS JOIN LATERAL (
              SELECT l.* FROM package_listing AS l WHERE l.package_id = stored.package_id LIMIT 1) AS l
          CROSS JOIN LATERAL (
              SELECT s.text, s.announced_at FROM package_search AS s WHERE s.package_id = l.package_id LIMIT 1) AS s
-     WHERE {in_either} AND {conditions} LIMIT 10001)
+     WHERE {in_either} AND NOT ({in_text}) AND {conditions} LIMIT 10001)
 ),
+found AS MATERIALIZED (SELECT count(*) AS count FROM matched),
 """
 
 # What is asked for is all in `matched`, so that the few that are shown are chosen before any is looked up.
@@ -247,8 +248,8 @@ SELECT l.* FROM (
 ) AS m CROSS JOIN LATERAL (SELECT l.* FROM package_listing AS l WHERE l.package_id = m.package_id LIMIT 1) AS l
 """
 
-FEW = "(SELECT count(*) <= 10000 FROM matched)"
-MANY = "(SELECT count(*) > 10000 FROM matched)"
+FEW = "(SELECT count <= 10000 FROM found)"
+MANY = "(SELECT count > 10000 FROM found)"
 
 COUNT_KEPT = """SELECT coalesce(sum(k.count), 0)::bigint FROM package_counts AS k
 WHERE k.status = ANY(%(statuses)s) {at_site}"""
@@ -284,15 +285,12 @@ MATCHES = """matched AS m CROSS JOIN LATERAL (
     SELECT l.* FROM package_listing AS l WHERE l.package_id = m.package_id LIMIT 1) AS l"""
 
 
-def _word(shape: Shape, number: int) -> str:
-    # Planned by its values, so that the planner knows how common the word is; otherwise a scalar subquery, which is
-    # evaluated once, not for each row.
-    pattern = "search_pattern(%({name})s)" if shape.is_planned_by_values else "(SELECT search_pattern(%({name})s))"
-    return compose(pattern, name=f"word_{number}")
+def _word(number: int) -> str:
+    return compose("search_pattern(%({name})s)", name=f"word_{number}")
 
 
 def _words(shape: Shape, template: str, between: str) -> str:
-    return between.join(compose(template, word=_word(shape, number)) for number in range(shape.words))
+    return between.join(compose(template, word=_word(number)) for number in range(shape.words))
 
 
 IN_TEXT = "s.text LIKE {word}"
@@ -419,7 +417,7 @@ def _count(shape: Shape) -> str:
     if shape.is_small:
         conditions = f"{_conditions(shape)} AND {_words(shape, IN_EITHER, ' AND ')}"
         return compose(COUNT_ROWS, source=LISTING_AND_TEXT, conditions=conditions)
-    return "SELECT count(*) FROM matched"
+    return "SELECT count FROM found"
 
 
 def _count_rows(shape: Shape) -> str:
@@ -454,11 +452,9 @@ def _matched(shape: Shape) -> str:
     """Find what has the words; when it was announced is known beside them, everything else by the listing."""
     by_date = [name for name in ("announced_from", "announced_to") if name in shape.filters]
     listed = _conditions(shape, *by_date)
-    is_ordered = shape.is_planned_by_values and shape.sort in ("newest", "oldest")  # by index or by sorting them
     return compose(
         MATCHED,
         searched=TEXT if listed == "true" else TEXT_AND_LISTING,
-        ordered=compose("ORDER BY {order}", order=ORDERS[shape.sort].replace("l.", "s.")) if is_ordered else "",
         conditions=" AND ".join([listed, *(CONDITIONS[name].replace("l.", "s.") for name in by_date)]),
         in_text=_words(shape, IN_TEXT, " AND "),
         in_position=_words(shape, IN_POSITION, " OR "),
