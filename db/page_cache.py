@@ -38,9 +38,10 @@ HEARTBEAT = 0.25
 """Seconds between two heartbeats."""
 
 PATIENCE = 0.25
-"""Seconds that a reader waits for Redis; then, and for as long as BREAK says, pages come from PostgreSQL alone."""
+"""Seconds that a reader waits for Redis; then pages come from PostgreSQL alone, until it has answered in time again."""
 
 BREAK = 1.0
+"""Seconds between two looks at a Redis that didn't answer."""
 
 FORGOTTEN = 3600
 """Seconds after which Redis may forget what was said of a scope; no page lives that long."""
@@ -172,7 +173,9 @@ class PageCache:
     def __init__(self, redis: Redis, ttl: float) -> None:
         self._redis = redis
         self._ttl = ttl
-        self._closed_until = 0.0
+        self._is_away = False
+        self._next_look = 0.0
+        self._look: asyncio.Task[None] | None = None
 
     async def find(self, digest: str, scopes: Sequence[str]) -> tuple[Place | None, Page | None]:
         """Look a page up; no place at all means that the cache can't be trusted now, and must not be filled."""
@@ -219,14 +222,11 @@ class PageCache:
         named = cast("bytes | None", await self._ask(self._redis.get(requests_key(batch))))
         return named.decode().split() if named else []
 
-    @property
-    def _is_away(self) -> bool:
-        return time.monotonic() < self._closed_until
-
     async def _ask(self, call: Awaitable[Answer]) -> Answer | None:
         if self._is_away:
             if asyncio.iscoroutine(call):
                 call.close()
+            self._begin_look()
             return None
         try:
             async with asyncio.timeout(PATIENCE):
@@ -234,8 +234,22 @@ class PageCache:
         except REDIS_AWAY as error:
             metrics.CACHE_ERRORS.inc()
             log.warning("page_cache_away", error=type(error).__name__)
-            self._closed_until = time.monotonic() + BREAK
+            self._is_away = True
+            self._next_look = time.monotonic() + BREAK
             return None
+
+    def _begin_look(self) -> None:
+        """See once in a while whether Redis is back, beside the readers: none of them waits for it again."""
+        if time.monotonic() >= self._next_look and (self._look is None or self._look.done()):
+            self._look = asyncio.create_task(self._see_whether_it_is_back())
+
+    async def _see_whether_it_is_back(self) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._redis.exists(EPOCH_KEY)
+            self._is_away = False
+        except REDIS_AWAY:
+            self._next_look = time.monotonic() + BREAK
 
     @staticmethod
     def _batch_of(value: bytes | None, epoch: str) -> int | None:

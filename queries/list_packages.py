@@ -125,6 +125,11 @@ def _bounds(filters: PackageFilters, now: datetime) -> dict[str, Any]:
     }
 
 
+def _is_brief(first: datetime | None, end: datetime) -> bool:
+    """Tell whether what was received meanwhile is no more than what a walk by announcements may have to pass."""
+    return first is not None and end - first <= ANNOUNCEMENT
+
+
 def fetch(filters: PackageFilters, now: datetime, key: str, limit: int = 50, cursor: str | None = None) -> Query:
     """Ask for a page of the listing; `key` signs its cursors. A cursor of other filters raises Malformed."""
     asked = PackageFilters.model_dump(filters, mode="json", include=set(PackageFilters.model_fields))
@@ -158,6 +163,7 @@ def fetch(filters: PackageFilters, now: datetime, key: str, limit: int = 50, cur
         len(words),
         filters.in_storage,
         after is not None,
+        _is_brief(narrowed["received_from"], narrowed["received_to"] or at),
     )
     binds = narrowed | {
         "statuses": statuses,

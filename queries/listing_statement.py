@@ -5,8 +5,8 @@ from the literal fragments below, once for each shape.
 """
 
 import functools
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from db.package_document import PACKAGE_DOCUMENT, PRICED
@@ -28,6 +28,8 @@ class Shape:
     words: int
     in_storage: bool
     is_continued: bool
+    is_brief: bool
+    """What is shown was received within few days: they are best collected by that, and sorted."""
 
     @property
     def is_counted_already(self) -> bool:
@@ -36,9 +38,9 @@ class Shape:
 
     @property
     def is_planned_by_values(self) -> bool:
-        """Tell whether the best plan depends on how wide a range, how rare a payment, or how common a word is."""
-        has_range = any(name.endswith(("_from", "_to", "_before")) for name in self.filters)
-        return has_range or self.is_by_payment or (self.words > 0 and (self.in_storage or bool(self.filters)))
+        """Tell whether the best plan depends on how rare a payment, how common a word, or how wide a range is."""
+        has_range = self.sort == "owed" and any(name.endswith(("_from", "_to", "_before")) for name in self.filters)
+        return has_range or self.is_by_payment or self.words > 0
 
     @property
     def is_by_payment(self) -> bool:
@@ -49,6 +51,17 @@ class Shape:
     def is_small(self) -> bool:
         """Tell whether a filter leaves so few rows that they are best sorted."""
         return bool(self.filters & {"customer_id", "position"})
+
+    @property
+    def is_collected(self) -> bool:
+        """Tell whether walking to the first that was received then would take longer than sorting them."""
+        return self.is_brief and not (self.in_storage or self.words or self.is_small or self.is_by_payment)
+
+    @property
+    def is_kept_by_index(self) -> bool:
+        """Tell whether the index of the order holds what is asked for besides."""
+        is_narrowed = self.words > 0 or not self.filters.isdisjoint(HIDDEN)
+        return is_narrowed and self.sort in ("newest", "oldest") and not self.is_by_payment
 
     @property
     def is_walked_by_status(self) -> bool:
@@ -69,6 +82,13 @@ CONDITIONS = {
     "announced_from": "l.announced_at >= %(announced_from)s",
     "announced_to": "l.announced_at < %(announced_to)s",
     "received_before": "l.received_at < %(received_before)s",
+}
+
+# An order's index knows when a parcel was received. In a plain condition the planner sees an index of receptions, too,
+# and takes whichever it believes to be short; coalesce() leaves it none but that of the order.
+HIDDEN = {
+    name: f"coalesce({CONDITIONS[name]}, false)"
+    for name in ("min_stay", "max_stay", "received_from", "received_to", "received_before")
 }
 
 PAYMENT_CONDITIONS = {
@@ -119,11 +139,19 @@ SELECT coalesce(json_agg({document} ORDER BY l.n) FILTER (WHERE l.n <= %(limit)s
 FROM (SELECT l.*, row_number() OVER (ORDER BY {order}) AS n FROM page AS l {priced}) AS l {priced}
 """
 
-WALK = "SELECT l.* FROM {source} WHERE {conditions} ORDER BY {order} LIMIT %(limit)s + 1"
+WALK = "SELECT {columns} FROM {source} WHERE {conditions} ORDER BY {order} LIMIT %(limit)s + 1"
+
+# The indexes hold all that a walk asks for, so that the rows which it leaves out are never read.
+BY_KEY = """
+SELECT l.* FROM ({keys}) AS k CROSS JOIN LATERAL (
+    SELECT l.* FROM package_listing AS l WHERE l.package_id = k.package_id LIMIT 1) AS l
+"""
+KEY = "l.package_id, l.announced_at"
+ALL = "l.*"
 
 # A position is one parcel's: OFFSET keeps the planner from walking an order until it meets it.
 COLLECT = """
-SELECT l.* FROM (SELECT l.* FROM {source} WHERE {conditions} OFFSET 0) AS l ORDER BY {order} LIMIT %(limit)s + 1
+SELECT l.* FROM (SELECT {columns} FROM {source} WHERE {conditions} OFFSET 0) AS l ORDER BY {order} LIMIT %(limit)s + 1
 """
 
 # One walk for each status, for an index that begins with the status has no order across several. Status and site are
@@ -131,7 +159,7 @@ SELECT l.* FROM (SELECT l.* FROM {source} WHERE {conditions} OFFSET 0) AS l ORDE
 # and then walks a year of delivered parcels to the few announced ones.
 WALK_BY_STATUS = """
 SELECT l.* FROM unnest(%(statuses)s::text[]) AS branch (status) CROSS JOIN LATERAL (
-    SELECT l.* FROM {source} WHERE {pinned} AND {conditions} ORDER BY {pinned_order} LIMIT %(limit)s + 1
+    SELECT {columns} FROM {source} WHERE {pinned} AND {conditions} ORDER BY {pinned_order} LIMIT %(limit)s + 1
 ) AS l ORDER BY {order} LIMIT %(limit)s + 1
 """
 
@@ -151,6 +179,8 @@ LOWER_AFTER = "({columns}, l.announced_at, l.package_id) > ({values}, %(after_at
 UPPER = "({columns}) <= ({values})"
 UPPER_TO = "({columns}, l.announced_at) < ({values}, %(announced_to)s)"
 UPPER_AFTER = "({columns}, l.announced_at, l.package_id) < ({values}, %(after_at)s::timestamptz, %(after_id)s::uuid)"
+
+ANNOUNCED = frozenset({"announced_from", "announced_to"})
 
 IMPLIED: dict[Sort, str] = {"newest": "announced_to", "oldest": "announced_from", "days": "received_from", "owed": ""}
 """The filter that a cursor implies, since it came from a row within the filters."""
@@ -195,19 +225,20 @@ CROSS JOIN LATERAL (
 """
 
 # The position isn't in the text, so that moving a parcel doesn't touch the search: the positions' own index is read
-# besides. One row more than COUNTED tells that there are too many to sort.
+# besides, for what the text alone doesn't say. One row more than COUNTED tells that there are too many to sort.
 MATCHED = """
 matched AS MATERIALIZED (
-    (SELECT s.package_id, s.announced_at FROM {searched} WHERE {in_text} AND {conditions} {ordered} LIMIT 10001)
-    UNION
+    (SELECT s.package_id, s.announced_at FROM {searched} WHERE {in_text} AND {conditions} LIMIT 10001)
+    UNION ALL
     (SELECT l.package_id, s.announced_at
      FROM (SELECT l.package_id FROM package_listing AS l WHERE l."position" IS NOT NULL AND ({in_position}) OFFSET 0)
          AS stored CROSS JOIN LATERAL (
              SELECT l.* FROM package_listing AS l WHERE l.package_id = stored.package_id LIMIT 1) AS l
          CROSS JOIN LATERAL (
              SELECT s.text, s.announced_at FROM package_search AS s WHERE s.package_id = l.package_id LIMIT 1) AS s
-     WHERE {in_either} AND {conditions} LIMIT 10001)
+     WHERE {in_either} AND NOT ({in_text}) AND {conditions} LIMIT 10001)
 ),
+found AS MATERIALIZED (SELECT count(*) AS count FROM matched),
 """
 
 # What is asked for is all in `matched`, so that the few that are shown are chosen before any is looked up.
@@ -217,12 +248,24 @@ SELECT l.* FROM (
 ) AS m CROSS JOIN LATERAL (SELECT l.* FROM package_listing AS l WHERE l.package_id = m.package_id LIMIT 1) AS l
 """
 
-FEW = "(SELECT count(*) <= 10000 FROM matched)"
-MANY = "(SELECT count(*) > 10000 FROM matched)"
+FEW = "(SELECT count <= 10000 FROM found)"
+MANY = "(SELECT count > 10000 FROM found)"
 
 COUNT_KEPT = """SELECT coalesce(sum(k.count), 0)::bigint FROM package_counts AS k
 WHERE k.status = ANY(%(statuses)s) {at_site}"""
 COUNT_ROWS = "SELECT count(*) FROM (SELECT FROM {source} WHERE {conditions} LIMIT 10001) AS counted"
+# From the latest on, whatever the order shown: parcels are received soon after they are announced, so that a range of
+# receptions begins at its late end, and is found by few steps there.
+COUNT_WALK = """
+SELECT count(*) FROM (
+    SELECT FROM {source} WHERE {conditions} ORDER BY l.announced_at DESC, l.package_id DESC LIMIT 10001) AS counted
+"""
+COUNT_BY_STATUS = """
+SELECT count(*) FROM (
+    SELECT FROM unnest(%(statuses)s::text[]) AS branch (status) CROSS JOIN LATERAL (
+        SELECT FROM {source} WHERE {pinned} AND {conditions} ORDER BY {pinned_order} LIMIT 10001) AS l
+    LIMIT 10001) AS counted
+"""
 # By an order of their own, so that the smallest index there is counts them.
 COUNT_STORED = """
 SELECT count(*) FROM (SELECT FROM {source} WHERE {conditions} ORDER BY l.received_at LIMIT 10001) AS counted
@@ -242,15 +285,12 @@ MATCHES = """matched AS m CROSS JOIN LATERAL (
     SELECT l.* FROM package_listing AS l WHERE l.package_id = m.package_id LIMIT 1) AS l"""
 
 
-def _word(shape: Shape, number: int) -> str:
-    # Planned by its values, so that the planner knows how common the word is; otherwise a scalar subquery, which is
-    # evaluated once, not for each row.
-    pattern = "search_pattern(%({name})s)" if shape.is_planned_by_values else "(SELECT search_pattern(%({name})s))"
-    return compose(pattern, name=f"word_{number}")
+def _word(number: int) -> str:
+    return compose("search_pattern(%({name})s)", name=f"word_{number}")
 
 
 def _words(shape: Shape, template: str, between: str) -> str:
-    return between.join(compose(template, word=_word(shape, number)) for number in range(shape.words))
+    return between.join(compose(template, word=_word(number)) for number in range(shape.words))
 
 
 IN_TEXT = "s.text LIKE {word}"
@@ -265,8 +305,8 @@ def _of_payments(shape: Shape, template: str) -> str:
     return compose(template, payments=" AND ".join(wanted))
 
 
-def _conditions(shape: Shape, *without: str) -> str:
-    wanted = [text for name, text in CONDITIONS.items() if name in shape.filters and name not in without]
+def _conditions(shape: Shape, *without: str, said: Mapping[str, str] = CONDITIONS) -> str:
+    wanted = [text for name, text in said.items() if name in shape.filters and name not in without]
     if shape.in_storage and "position" not in shape.filters:
         wanted.append("l.status = 'RECEIVED'")
     if shape.is_by_payment:
@@ -274,34 +314,41 @@ def _conditions(shape: Shape, *without: str) -> str:
     return " AND ".join(wanted) or "true"
 
 
-def _continued(shape: Shape, *more: str) -> str:
+def _continued(shape: Shape, *more: str, without: Iterable[str] = (), said: Mapping[str, str] = CONDITIONS) -> str:
     if not shape.is_continued:
-        return " AND ".join([_conditions(shape), *more])
-    return " AND ".join([_conditions(shape, IMPLIED[shape.sort]), AFTER[shape.sort], *more])
+        return " AND ".join([_conditions(shape, *without, said=said), *more])
+    return " AND ".join([_conditions(shape, *without, IMPLIED[shape.sort], said=said), AFTER[shape.sort], *more])
 
 
 def _walk(shape: Shape, source: str, *more: str) -> str:
     """Walk the index of the order, or the indexes that it is merged from."""
     order, priced = ORDERS[shape.sort], PRICED
     if shape.sort != "owed":
-        return compose(WALK, source=source, conditions=_continued(shape, *more), order=order)
+        said, columns = (CONDITIONS | HIDDEN, KEY) if shape.is_kept_by_index else (CONDITIONS, ALL)
+        conditions = _continued(shape, *more, said=said)
+        return _rows_of(shape, compose(WALK, columns=columns, source=source, conditions=conditions, order=order))
     if not shape.is_continued:
         return compose(WALK_BY_FEES, source=source, priced=priced, conditions=_continued(shape, *more), start="")
     conditions = _continued(shape, *more, "l.received_at >= start.since")
     return compose(WALK_BY_FEES, source=source, priced=priced, conditions=conditions, start=START)
 
 
+def _rows_of(shape: Shape, keys: str) -> str:
+    """Look up what a walk has found by its index alone."""
+    return compose(BY_KEY, keys=keys) if shape.is_kept_by_index else keys
+
+
 def _walk_by_status(shape: Shape, source: str, *more: str) -> str:
     """Walk an index that begins with what pins a branch, once for each status."""
+    conditions = " AND ".join([*_unpinned(shape), *more]) or "true"
+    columns = KEY if shape.is_kept_by_index else ALL
+    return _rows_of(shape, _branches(shape, WALK_BY_STATUS, columns=columns, source=source, conditions=conditions))
+
+
+def _branches(shape: Shape, template: str, **fragments: str) -> str:
     order = ORDERS[shape.sort]
-    return compose(
-        WALK_BY_STATUS,
-        source=source,
-        pinned=_range(shape),
-        conditions=" AND ".join([*_unpinned(shape), *more]) or "true",
-        pinned_order=f"{_pinned(shape)[shape.sort]}, {order}",
-        order=order,
-    )
+    pinned_order = f"{_pinned(shape)[shape.sort]}, {order}"
+    return compose(template, pinned=_range(shape), pinned_order=pinned_order, order=order, **fragments)
 
 
 def _pinned(shape: Shape) -> dict[str, str]:
@@ -320,7 +367,7 @@ def _range(shape: Shape) -> str:
 
 def _unpinned(shape: Shape) -> list[str]:
     pinned = {"statuses", "site", "announced_from", "announced_to"}
-    return [text for name, text in CONDITIONS.items() if name in shape.filters - pinned]
+    return [text for name, text in (CONDITIONS | HIDDEN).items() if name in shape.filters - pinned]
 
 
 def _sort(shape: Shape, source: str, *more: str) -> str:
@@ -330,7 +377,15 @@ def _sort(shape: Shape, source: str, *more: str) -> str:
         template = "SELECT l.* FROM {source} {priced} WHERE {conditions}"
         return compose(template, source=source, priced=PRICED, conditions=conditions)
     template = COLLECT if "position" in shape.filters else WALK
-    return compose(template, source=source, conditions=conditions, order=ORDERS[shape.sort])
+    return compose(template, columns=ALL, source=source, conditions=conditions, order=ORDERS[shape.sort])
+
+
+def _collect(shape: Shape) -> str:
+    """Sort what was received within few days, as the index of receptions knows it."""
+    conditions = _continued(shape, without=shape.implied & ANNOUNCED)
+    order = ORDERS[shape.sort]
+    keys = compose(COLLECT, columns=KEY, source=LISTING, conditions=conditions, order=order)
+    return compose(BY_KEY, keys=keys)
 
 
 def _few(shape: Shape) -> str:
@@ -345,6 +400,8 @@ def _page(shape: Shape) -> str:
     source = LISTING_AND_TEXT if shape.words else LISTING
     if shape.is_small:
         return _sort(shape, source, *words)
+    if shape.is_collected and shape.sort == "oldest":
+        return _collect(shape)
     walk = _walk_by_status if shape.is_walked_by_status else _walk
     if not shape.words:
         return walk(shape, source)
@@ -356,13 +413,23 @@ def _count(shape: Shape) -> str:
     if shape.is_counted_already:
         return compose(COUNT_KEPT, at_site="AND k.site = %(site)s" if "site" in shape.filters else "")
     if not shape.words:
-        template = COUNT_STORED if shape.in_storage and not shape.is_small else COUNT_ROWS
-        without = shape.implied & {"announced_from", "announced_to"}
-        return compose(template, source=LISTING, conditions=_conditions(shape, *without))
+        return _count_rows(shape)
     if shape.is_small:
         conditions = f"{_conditions(shape)} AND {_words(shape, IN_EITHER, ' AND ')}"
         return compose(COUNT_ROWS, source=LISTING_AND_TEXT, conditions=conditions)
-    return "SELECT count(*) FROM matched"
+    return "SELECT count FROM found"
+
+
+def _count_rows(shape: Shape) -> str:
+    whole = replace(shape, is_continued=False, sort="newest")
+    if shape.in_storage and not shape.is_small:
+        return compose(COUNT_STORED, source=LISTING, conditions=_conditions(shape, *(shape.implied & ANNOUNCED)))
+    if shape.is_small or shape.is_by_payment or shape.is_collected:
+        return compose(COUNT_ROWS, source=LISTING, conditions=_conditions(shape, *(shape.implied & ANNOUNCED)))
+    if shape.is_walked_by_status:
+        conditions = " AND ".join(_unpinned(whole)) or "true"
+        return _branches(whole, COUNT_BY_STATUS, source=LISTING, conditions=conditions)
+    return compose(COUNT_WALK, source=LISTING, conditions=_conditions(shape, said=CONDITIONS | HIDDEN))
 
 
 def _expiry(shape: Shape) -> str:
@@ -385,11 +452,9 @@ def _matched(shape: Shape) -> str:
     """Find what has the words; when it was announced is known beside them, everything else by the listing."""
     by_date = [name for name in ("announced_from", "announced_to") if name in shape.filters]
     listed = _conditions(shape, *by_date)
-    is_ordered = shape.is_planned_by_values and shape.sort in ("newest", "oldest")  # by index or by sorting them
     return compose(
         MATCHED,
         searched=TEXT if listed == "true" else TEXT_AND_LISTING,
-        ordered=compose("ORDER BY {order}", order=ORDERS[shape.sort].replace("l.", "s.")) if is_ordered else "",
         conditions=" AND ".join([listed, *(CONDITIONS[name].replace("l.", "s.") for name in by_date)]),
         in_text=_words(shape, IN_TEXT, " AND "),
         in_position=_words(shape, IN_POSITION, " OR "),

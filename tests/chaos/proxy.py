@@ -1,9 +1,10 @@
-"""A TCP port before a server that can fall silent: no byte passes, no end passes, all stays open."""
+"""A TCP port before a server that can fall silent, no byte passes, no end passes, all stays open, or become slow."""
 
 import contextlib
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,6 +25,7 @@ class Proxy:
         self._speaking = threading.Event()
         self._speaking.set()
         self._silenced: list[threading.Event] = []
+        self._delay = 0.0
         self._listener = self._listen(0)
         self.port: int = self._listener.getsockname()[1]
         self._sockets: list[socket.socket] = []
@@ -54,6 +56,10 @@ class Proxy:
         """Fall silent: connections are still taken, and nothing passes."""
         self._speaking.clear()
         self._silenced.append(self._speaking)
+
+    def slow_down(self, seconds: float) -> None:
+        """Hold up whatever passes from now on, either way."""
+        self._delay = seconds
 
     def serve_others(self) -> None:
         """Forward what is connected from now on, and leave what was connected before in its silence for good."""
@@ -113,10 +119,10 @@ class Proxy:
         server.connect(str(self._target))
         return server
 
-    @staticmethod
-    def _forward(source: socket.socket, sink: socket.socket, speaking: threading.Event) -> None:
+    def _forward(self, source: socket.socket, sink: socket.socket, speaking: threading.Event) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
+                time.sleep(self._delay)
                 speaking.wait()
                 sink.sendall(data)
             speaking.wait()

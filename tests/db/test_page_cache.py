@@ -1,8 +1,9 @@
 """A page is believed while its scopes' generations stand, and while somebody vouches for them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 import uvloop
@@ -199,6 +200,39 @@ async def test_redis_away_is_a_cache_with_nothing_in_it(clock: Clock) -> None:
         cache = PageCache(away, ttl=30)
         assert await cache.find("digest", SCOPES) == (None, None)
         await cache.keep(Place("digest", "epoch", SCOPES, 5, "0.0"), page(), [5, 3], clock())
+
+
+@pytest.mark.usefixtures("keeper")
+async def test_one_reader_waits_for_a_redis_that_is_late_and_no_other(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it answers in time again is found out beside the readers; then it is believed as before."""
+    execute: Callable[..., Awaitable[Any]] = redis.execute_command
+    is_back, asked = asyncio.Event(), list[str]()
+
+    async def answer_late(command: str, *rest: Any, **options: Any) -> Any:  # noqa: ANN401
+        asked.append(command)
+        await is_back.wait()
+        return await execute(command, *rest, **options)
+
+    monkeypatch.setattr(redis, "execute_command", answer_late)
+    monkeypatch.setattr(page_cache, "PATIENCE", 0.05)
+    monkeypatch.setattr(page_cache, "BREAK", 0.0)
+    cache = PageCache(redis, ttl=30)
+    assert await cache.find("digest", SCOPES) == (None, None)
+    for _ in range(3):
+        reader = asyncio.create_task(cache.find("digest", SCOPES))
+        await asyncio.sleep(0)
+        assert reader.done()
+    await asyncio.sleep(0)
+    assert asked == ["MGET", "EXISTS"]
+    is_back.set()
+    for _ in range(1000):
+        place, _ = await cache.find("digest", SCOPES)
+        if place is not None:
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail("Redis is back, and nobody believes it")
 
 
 def test_a_connection_closed_under_a_command_is_redis_away(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from prometheus_client import REGISTRY
 
 from db import page_cache
 from db.embedded import ValkeyServer
@@ -259,3 +260,25 @@ def test_a_redis_that_answers_late_is_done_without(shop: Shop, settings: Setting
                 assert answer.json()["items"][0]["version"] == version
             proxy.speak()
     assert page_cache.PATIENCE <= 0.25
+
+
+def test_a_redis_slow_by_half_a_second_slows_one_read(
+    shop: Shop, settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first that meets it waits for a moment; the others get their page from PostgreSQL, and wait for nothing."""
+    monkeypatch.setattr(page_cache, "BREAK", 0.0)
+    row = shop.stored()
+    shop.publish(row)
+    socket = settings.redis_dsn.removeprefix("unix://").partition("?")[0]
+    with Proxy(Path(socket)).open() as proxy:
+        database = settings.redis_dsn.rpartition("=")[2]
+        with through(settings, clock, redis_url=f"redis://127.0.0.1:{proxy.port}/{database}") as client:
+            assert client.get("/api/v1/packages", headers=shop.sign_in()).status_code == 200
+            proxy.slow_down(0.5)
+            waited = REGISTRY.get_sample_value("paqueteria_page_cache_errors_total") or 0.0
+            for version in range(3, 8):
+                shop.publish({**row, "version": version})
+                answer = client.get("/api/v1/packages", headers=shop.sign_in())
+                assert (answer.status_code, answer.headers["X-Cache"]) == (200, "BYPASS")
+                assert answer.json()["items"][0]["version"] == version
+            assert REGISTRY.get_sample_value("paqueteria_page_cache_errors_total") == waited + 1

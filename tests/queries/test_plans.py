@@ -71,6 +71,9 @@ FILTERS: dict[str, dict[str, Any]] = {
     "a word of a customer": {"q": "muñoz", "customer_id": CUSTOMER},
 }
 
+MOST_PAGES = 1000
+"""For a page, rows looked up one by one, and a count, by indexes alone. Rows that are read to be passed by are more."""
+
 WALKS = {
     ("nothing", "newest"): "package_listing_announced",
     ("nothing", "oldest"): "package_listing_announced",
@@ -127,6 +130,74 @@ def test_a_late_page_costs_what_the_first_does(plans: Plans, name: str, sort: An
     filters = PackageFilters(sort=sort, **FILTERS[name])
     first, late = (plans.pages_read(listing(filters, is_continued=late)) for late in (False, True))
     assert late <= 1.5 * first + 20
+
+
+RECEIVED: dict[str, dict[str, Any]] = {
+    "ten days": {"received_from": "2026-06-01", "received_to": "2026-06-11"},
+    "a quarter": {"received_from": "2026-03-01", "received_to": "2026-06-01"},
+    "since then": {"received_from": "2026-06-01"},
+    "until then": {"received_to": "2026-06-01"},
+    "ten days, announced in five": {
+        "received_from": "2026-06-01",
+        "received_to": "2026-06-11",
+        "announced_from": "2026-06-02",
+        "announced_to": "2026-06-07",
+    },
+    "a month's stay": {"received_from": "2026-06-01", "received_to": "2026-06-29", "min_stay": 0, "max_stay": 6},
+    "days in storage": {"min_days": 30},
+}
+BESIDES: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "a common status": {"status": ["DELIVERED"]},
+    "a rare status": {"status": ["CANCELLED"]},
+    "two statuses": {"status": ["RECEIVED", "CANCELLED"]},
+    "a site": {"site": "SEDE-1"},
+    "a site and a status": {"site": "SEDE-2", "status": ["DELIVERED"]},
+}
+WORDS = ("garcía", "xi", "a", "a-00", "0001", "garcia 300", "guia-0001 300", "a-000 peña", "zzzyx", "sofia a-0001")
+READ_WHOLE = """
+SELECT package_id::text FROM package_listing AS l JOIN package_search USING (package_id, announced_at)
+WHERE status = ANY(%(statuses)s) AND (%(site)s::text IS NULL OR site = %(site)s)
+  AND (SELECT bool_and(text LIKE search_pattern(word)
+                       OR coalesce(' ' || lower("position") LIKE search_pattern(word), false))
+       FROM unnest(%(words)s::text[]) AS word) IS NOT FALSE
+  AND coalesce(received_at >= %(received_from)s, %(received_from)s::timestamptz IS NULL)
+  AND coalesce(received_at < %(received_to)s, %(received_to)s::timestamptz IS NULL)
+  AND coalesce(received_at < %(received_before)s, %(received_before)s::timestamptz IS NULL)
+  AND coalesce(announced_at >= %(announced_from)s, true) AND coalesce(announced_at < %(announced_to)s, true)
+  AND coalesce(storage_days >= %(min_stay)s, %(min_stay)s::int IS NULL)
+  AND coalesce(storage_days <= %(max_stay)s, %(max_stay)s::int IS NULL)
+ORDER BY announced_at {direction}, package_id {direction}
+"""
+
+
+def compare(plans: Plans, filters: PackageFilters, direction: str) -> None:
+    query = listing(filters, is_continued=False)
+    binds = {"scopes": [], "now": query.now, "words": (filters.q or "").split(), **query.binds}
+    row = plans.conn.execute(query.statement, binds).fetchone()
+    assert row is not None
+    wanted = [key for (key,) in plans.conn.execute(READ_WHOLE.replace("{direction}", direction), binds).fetchall()]
+    assert [item["package_id"] for item in json.loads(row[4])] == wanted[:50]
+    assert min(row[-1], 10_000) == min(len(wanted), 10_000)
+
+
+@pytest.mark.parametrize("besides", BESIDES)
+@pytest.mark.parametrize("received", RECEIVED)
+def test_what_an_order_passes_by_is_not_read(plans: Plans, received: str, besides: str) -> None:
+    """Receptions are sought in the indexes alone: parcels, order and count are those of reading everything."""
+    for sort, direction in (("newest", "DESC"), ("oldest", "ASC")):
+        filters = PackageFilters(sort=sort, **RECEIVED[received] | BESIDES[besides])
+        compare(plans, filters, direction)
+        for is_continued in (False, True):
+            assert plans.pages_read(listing(filters, is_continued=is_continued)) < MOST_PAGES
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_words_find_what_reading_everything_finds(plans: Plans, words: str) -> None:
+    """Each parcel once, whether its text, its position or both have the words, in order and in number."""
+    for sort, direction in (("newest", "DESC"), ("oldest", "ASC")):
+        for narrowed in ({}, BESIDES["a rare status"], BESIDES["a site"], RECEIVED["ten days"]):
+            compare(plans, PackageFilters(q=words, sort=sort, **narrowed), direction)
 
 
 def others() -> dict[str, Query]:
