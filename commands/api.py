@@ -22,6 +22,7 @@ from commands import (
     set_tariff,
     sign_in,
 )
+from commands.direct import direct, with_direct
 from db import admin_api
 from db.connections import lifespan
 from infra import http
@@ -49,6 +50,27 @@ ROUTERS: list[APIRouter] = [
     change_staff.routes,
 ]
 
+DIRECT = [
+    command
+    for routes in (
+        announce_package.routes,
+        receive_package.routes,
+        receive_by_guide.routes,
+        relocate_package.routes,
+        deliver_package.routes,
+        revert_delivery.routes,
+        correct_package.routes,
+        cancel_package.routes,
+    )
+    for command in direct(routes)
+]
+"""What is done at the counter, parcel by parcel."""
+
+
+def opened(lifespan: http.Lifespan) -> http.Lifespan:
+    """Give the lifespan of an application that has these commands."""
+    return with_direct(lifespan, DIRECT)
+
 
 def create_app(settings: Settings | None = None, clock: Clock = system_clock) -> FastAPI:
     """Make the application; it opens its connections when it starts."""
@@ -56,7 +78,7 @@ def create_app(settings: Settings | None = None, clock: Clock = system_clock) ->
         "Paquetería: commands",
         "What changes a parcel. An answer's Consistency-Token makes any query include the change.",
         [*ROUTERS, admin_api.admin],
-        lifespan((settings or Settings.load()).for_commands()),
+        opened(lifespan((settings or Settings.load()).for_commands(), is_read=False)),
     )
     app.state.clock = clock
     return app

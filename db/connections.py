@@ -46,12 +46,16 @@ class Connections:
 
 
 @contextlib.asynccontextmanager
-async def open_connections(settings: Settings, clock: Clock) -> AsyncIterator[Connections]:
-    """Open everything; a server that is away now may come later."""
+async def open_connections(settings: Settings, clock: Clock, *, is_read: bool = True) -> AsyncIterator[Connections]:
+    """Open everything; a server that is away now may come later.
+
+    `is_read` tells whether the application answers from the read models.
+    """
     write_pool = make_pool(settings.postgres_dsn, settings, "commands", PLANNED_ONCE)
     read_pool = make_pool(settings.queries_dsn, settings, "queries")
     redis = make_redis(settings)
-    signal, watcher = ChangeSignal(settings.postgres_dsn), CheckpointWatcher(settings.postgres_dsn)
+    signal = ChangeSignal(settings.postgres_dsn)
+    watcher = CheckpointWatcher(settings.postgres_dsn, hears_batches=is_read)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(redis.aclose)
         throttle = Throttle(settings)
@@ -84,12 +88,12 @@ async def open_connections(settings: Settings, clock: Clock) -> AsyncIterator[Co
         )
 
 
-def lifespan(settings: Settings) -> Lifespan:
+def lifespan(settings: Settings, *, is_read: bool = True) -> Lifespan:
     """Give FastAPI's lifespan that opens the connections and hangs them on `app.state`."""
 
     @contextlib.asynccontextmanager
     async def with_connections(app: FastAPI) -> AsyncIterator[None]:
-        async with open_connections(settings, app.state.clock) as connections:
+        async with open_connections(settings, app.state.clock, is_read=is_read) as connections:
             app.state.connections = connections
             app.state.signing_key = settings.signing_key()
             app.state.recognise = connections.sessions.recognise

@@ -107,10 +107,14 @@ class CheckpointWatcher:
 
     The same connection hears of changes of staff: `staff_changes` counts them, and each time that one may have been
     missed. An answered look proves that every announcement from before it has been heard.
+
+    Where nothing is read from the read models, a look each POLL is enough, and one for each batch would cost as much as
+    a command's own statement: there it doesn't `hears_batches`.
     """
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, *, hears_batches: bool = True) -> None:
         self._dsn = dsn
+        self._channels = [*([CHANNEL] if hears_batches else []), STAFF_CHANNEL]
         self._moved = asyncio.Condition()
         self._current: Checkpoint | None = None
         self.staff_changes = 0
@@ -137,8 +141,8 @@ class CheckpointWatcher:
         while True:
             try:
                 async with await connect(self._dsn, "checkpoint") as conn:
-                    await conn.execute("LISTEN paqueteria_batches")
-                    await conn.execute("LISTEN paqueteria_staff")
+                    for channel in self._channels:
+                        await conn.execute(f"LISTEN {channel}".encode())
                     self.staff_changes += 1
                     while True:
                         await self._look(conn)

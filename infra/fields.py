@@ -1,5 +1,6 @@
 """The kinds of field that requests and answers are made of, each with its bounds."""
 
+import functools
 import re
 from datetime import UTC, date, datetime, time
 from typing import Annotated, Any
@@ -56,6 +57,7 @@ def _guide(text: str) -> str:
     return guide
 
 
+@functools.lru_cache(maxsize=4096)
 def phone_number(text: str) -> str:
     """Write a phone number as E.164; a bare Colombian one may leave out its +57. Raises ValueError."""
     bare = re.sub(r"[ \-.()]", "", text)

@@ -86,7 +86,8 @@ async def _refused(request: Request, error: Exception) -> Response:
     return respond(cast("Problem", error), request)
 
 
-async def _invalid(request: Request, error: Exception) -> Response:
+async def invalid(request: Request, error: Exception) -> Response:
+    """Answer for what FastAPI's validation refuses, by where it stood."""
     errors = list(cast("RequestValidationError", error).errors())
     places = {error["loc"][0] for error in errors if error["loc"]}
     if "path" in places:
@@ -115,6 +116,18 @@ async def database_away(request: Request, error: Exception) -> Response:
     """Answer for a database that can't be reached."""
     log.warning("database_unavailable", error=type(error).__name__, detail=str(error).splitlines()[:1])
     return respond(Unavailable("The database can't be reached right now"), request)
+
+
+async def answered(request: Request, answering: Awaitable[Response]) -> Response:
+    """Give the answer, or the refusal that it raises: what an application's handlers do for those that pass it by."""
+    try:
+        return await answering
+    except Problem as problem:
+        return respond(problem, request)
+    except RequestValidationError as error:
+        return await invalid(request, error)
+    except AWAY as error:
+        return await database_away(request, error)
 
 
 class Observed:
@@ -283,7 +296,7 @@ def create_app(title: str, description: str, routers: Iterable[APIRouter], lifes
         app.include_router(part)
     app.add_middleware(Observed)
     app.add_exception_handler(Problem, _refused)
-    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http_exception)
     for away in AWAY:
         app.add_exception_handler(away, database_away)

@@ -11,14 +11,14 @@ from datetime import datetime
 from typing import Any, get_origin
 from urllib.parse import parse_qsl
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request, Response
 from pydantic import BaseModel, ValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from db.consistency import Token
 from infra.clock import Clock
-from infra.errors import Malformed, Problem
-from infra.http import AWAY, Lifespan, database_away, respond
+from infra.errors import Malformed
+from infra.http import Lifespan, answered
 from infra.routing import GuardedRoute, in_time
 from queries.hot_pages import HotPages
 from queries.pages import Edge, Query, edge_of
@@ -113,13 +113,11 @@ class DirectQueries:
             request = Request(scope)
             request.state.caller = None
             edge: Edge = edge_of(request, token, sent(b"if-none-match"), sent(b"cache-control"))
-            try:
-                response = await in_time(edge.answer(query.ask(parameters, self._clock(), self._key)))
-            except Problem as problem:
-                response = respond(problem, request)
-            except AWAY as error:
-                response = await database_away(request, error)
+            response = await answered(request, asked(edge))
             await response(scope, receive, send)
+
+        async def asked(edge: Edge) -> Response:
+            return await in_time(edge.answer(query.ask(parameters, self._clock(), self._key)))
 
         return answer
 

@@ -35,7 +35,7 @@ PAGES: list[APIRouter] = [
 
 def create_app(settings: Settings | None = None, clock: Clock = system_clock) -> FastAPI:
     """Make one application of both APIs and the pages; without settings it reads the environment."""
-    lives = queries.api.opened((settings or Settings.load()).for_commands())
+    lives = commands.api.opened(queries.api.opened((settings or Settings.load()).for_commands()))
     routers = [*commands.api.ROUTERS, *queries.api.ROUTERS, admin_api.admin, *PAGES]
     app = compose("Paquetería", DESCRIPTION, routers, lives)
     app.router.routes.append(assets().route)
