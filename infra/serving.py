@@ -5,12 +5,16 @@ proxy in front of it does no such thing, but a process must not need one to stay
 """
 
 import asyncio
+import json
 from collections.abc import Callable
+from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from infra.corking import CorkedTransport
+from infra.errors import PROBLEM_TYPE, Malformed
+from infra.headers import secured
 
 HEADERS_WITHIN = 10.0
 """Seconds from a connection, or a request's first byte, to the end of its headers."""
@@ -66,6 +70,19 @@ class PatientProtocol(HttpToolsProtocol):
         elif self._timer is None:
             self._expect(HEADERS_WITHIN, self.transport.close)
 
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what can't be read, and end the connection: the application never hears of it."""
+        problem = Malformed(msg)
+        body = json.dumps(problem.body("")).encode()
+        headers = [
+            (b"content-type", PROBLEM_TYPE.encode()),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        ]
+        head = b"".join(b"%b: %b\r\n" % header for header in secured(headers))
+        self.transport.write(b"HTTP/1.1 400 Bad Request\r\n%b\r\n%b" % (head, body))
+        self.transport.close()
+
     def pause_writing(self) -> None:
         """Expect a reader who has fallen behind to go on."""
         super().pause_writing()
@@ -86,6 +103,10 @@ class PatientProtocol(HttpToolsProtocol):
             self._timer = None
 
 
+PROTOCOLS: dict[str, Any] = {"http": PatientProtocol, "ws": "none"}
+"""No WebSockets: nothing of ours speaks by them, and uvicorn would log whole addresses, queries too, of who asks."""
+
+
 def serve(application: str, folder: str, host: str, port: int, workers: int) -> None:
     """Serve an application, given as `module:factory` in the folder, until SIGTERM; then drain and end."""
     uvicorn.run(
@@ -95,7 +116,7 @@ def serve(application: str, folder: str, host: str, port: int, workers: int) -> 
         port=port,
         workers=workers,
         app_dir=folder,
-        http=PatientProtocol,
+        **PROTOCOLS,
         log_config=None,
         access_log=False,
         server_header=False,
