@@ -75,7 +75,7 @@ async def run(settings: Settings, clock: Clock = system_clock, jobs: Sequence[Jo
             try:
                 await _lead(settings, clock, EpochKeeper(redis), jobs)
             except* (psycopg.Error, OSError) as failures:
-                log.warning("lead_lost", errors=[repr(error) for error in failures.exceptions])
+                log.warning("lead_lost", errors=[logs.reason(error) for error in failures.exceptions])
             heed_cancellation()  # a group whose child fails at that moment tells of the failure alone
             metrics.PROJECTION_LEADER.set(0)
             await asyncio.sleep(STAND_BY)
