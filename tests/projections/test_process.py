@@ -244,7 +244,6 @@ async def test_a_job_that_the_end_interrupts_is_no_failure(settings: Settings, c
 
 async def test_failures_are_told_before_there_are_any(settings: Settings, clock: Clock) -> None:
     """Of each job and outcome, by whoever stands by too: Prometheus sees no increase in a series that begins at one."""
-
     begun = asyncio.Event()
 
     async def rest(_conn: Connection, _now: datetime) -> None:
