@@ -69,6 +69,7 @@ async def much() -> Response:
 @pytest.fixture
 def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
     monkeypatch.setattr(serving, "HEADERS_WITHIN", 0.3)
+    monkeypatch.setattr(serving, "REST_WITHIN", 1.0)
     monkeypatch.setattr(serving, "READ_WITHIN", 0.3)
     monkeypatch.setattr(routing, "BODY_WITHIN", 0.3)
     monkeypatch.setattr(routing, "ANSWERED_WITHIN", 0.3)
@@ -91,6 +92,14 @@ def client(address: tuple[str, int]) -> Iterator[socket.socket]:
 def rest(client: socket.socket) -> bytes:
     """Read to the end; a server that never ends it is a timeout."""
     return b"".join(iter(lambda: client.recv(65536), b""))
+
+
+def drip(client: socket.socket) -> None:
+    """Send a byte at a time, for as long as there is patience."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        client.sendall(b" ")
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("said", [b"", b"GET /health/live HT", b"GET /health/live HTTP/1.1\r\nHost: here\r\n"])
@@ -125,6 +134,28 @@ def test_a_body_that_does_not_come_is_not_waited_for(client: socket.socket) -> N
     answer = rest(client)
     assert answer.startswith(b"HTTP/1.1 408")
     assert b"urn:paqueteria:problem:too-slow" in answer
+
+
+@pytest.mark.parametrize("path", [b"GET /health/live", b"POST /nowhere"], ids=["answered", "refused"])
+def test_a_body_that_nobody_reads_is_not_waited_for(client: socket.socket, path: bytes) -> None:
+    """Whoever has their answer, and goes on sending a byte at a time, is held to the same end as all others."""
+    client.sendall(path + b" HTTP/1.1\r\nHost: here\r\nContent-Length: 1000000\r\n\r\n")
+    assert client.recv(65536).startswith(b"HTTP/1.1")
+    with pytest.raises(ConnectionError):
+        drip(client)
+
+
+def test_who_says_something_still_has_to_read(client: socket.socket) -> None:
+    """What comes in is no sign that what goes out is taken."""
+    client.sendall(b"GET /api/v1/much HTTP/1.1\r\nHost: here\r\nContent-Length: 1000000\r\n\r\n")
+    assert client.recv(1000).startswith(b"HTTP/1.1 200")
+    given_up.clear()
+    deadline = time.monotonic() + PATIENCE
+    while not given_up.is_set() and time.monotonic() < deadline:
+        with contextlib.suppress(ConnectionError):
+            client.sendall(b" ")
+        time.sleep(0.05)
+    assert given_up.is_set()
 
 
 @pytest.mark.parametrize("rest_of_it", [b"Content-Length: 100", b"Transfer-Encoding: chunked"], ids=["less", "chunks"])
