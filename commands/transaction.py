@@ -24,8 +24,7 @@ from infra import keys, metrics
 from infra.addresses import client_address
 from infra.auth import SESSION_ENDED, ApiKey, Caller, Identity, anyone
 from infra.clock import Clock, current_clock
-from infra.errors import Conflict, Malformed, PreconditionFailed, Problem, Unauthenticated, Unavailable
-from infra.http import PROBLEM_TYPE
+from infra.errors import PROBLEM_TYPE, Conflict, Malformed, PreconditionFailed, Problem, Unauthenticated, Unavailable
 
 OK, CREATED = HTTPStatus.OK, HTTPStatus.CREATED
 

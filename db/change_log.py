@@ -126,5 +126,5 @@ class ChangeSignal:
                             await conn.execute("SELECT pg_notify(%s, '')", (CHANNEL,))
                         await asyncio.sleep(PAUSE)
             except (psycopg.Error, TimeoutError) as error:
-                log.warning("signal_connection_lost", error=repr(error))
+                log.warning("signal_connection_lost", error=logs.reason(error))
                 await asyncio.sleep(0.5)

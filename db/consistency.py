@@ -148,7 +148,7 @@ class CheckpointWatcher:
                         await self._look(conn)
                         await self._hear(conn, POLL)
             except (psycopg.Error, TimeoutError) as error:
-                log.warning("checkpoint_connection_lost", error=repr(error))
+                log.warning("checkpoint_connection_lost", error=logs.reason(error))
                 self._current, self.is_away = None, True
                 await asyncio.sleep(0.5)
 

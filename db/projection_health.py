@@ -228,7 +228,7 @@ async def watch(dsn: str, clock: Clock) -> None:
                     await asyncio.sleep(EVERY)
         except (psycopg.Error, Unavailable, TimeoutError) as error:
             _forget()
-            log.warning("health_not_measured", error=repr(error))
+            log.warning("health_not_measured", error=logs.reason(error))
             await asyncio.sleep(EVERY)
 
 

@@ -3,6 +3,8 @@
 from http import HTTPStatus
 from typing import Any, ClassVar
 
+PROBLEM_TYPE = "application/problem+json"
+
 
 class ConfigurationError(Exception):
     """A process can't start with what it was given; the command line prints the sentence and exits non-zero."""

@@ -24,7 +24,7 @@ from infra import logs, tracing
 from infra.auth import PUBLIC, Caller, allow
 from infra.clock import system_clock
 from infra.documentation import document
-from infra.errors import Invalid, Malformed, NotFound, Problem, Unavailable
+from infra.errors import PROBLEM_TYPE, Invalid, Malformed, NotFound, Problem, Unavailable
 from infra.exposition import expose
 from infra.fields import errors_by_field
 from infra.headers import secured
@@ -33,8 +33,6 @@ from infra.routing import GuardedRoute
 
 log = logs.get("http")
 audit = logs.get("audit")
-
-PROBLEM_TYPE = "application/problem+json"
 
 AWAY = (psycopg.OperationalError, psycopg.InterfaceError, psycopg_pool.PoolTimeout)
 """What is raised while the database can't be reached."""

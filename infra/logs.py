@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Iterator, MutableMapping
 from typing import Any
 
+import psycopg
 import structlog
 
 
@@ -28,6 +29,13 @@ def told(error: BaseException) -> str:
     constraint = getattr(getattr(error, "diag", None), "constraint_name", None)
     kind = f"{type(error).__module__}.{type(error).__qualname__}"
     return f"{kind} ({constraint})" if constraint else kind
+
+
+def reason(error: BaseException) -> str:
+    """Tell why a connection was lost, or work on it failed; only what is about no row says so in its own words."""
+    is_about_the_server = isinstance(error, psycopg.OperationalError | OSError)
+    words = str(error).strip().partition("\n")[0] if is_about_the_server else ""
+    return f"{told(error)}: {words}" if words else told(error)
 
 
 def _chain(error: BaseException | None) -> Iterator[tuple[BaseException, Any]]:

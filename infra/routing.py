@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.params import File, Form
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
+from starlette.requests import ClientDisconnect
 
 from infra.auth import Role, authorize
 from infra.errors import Forbidden, Invalid, Malformed, TooLarge, TooSlow, Unavailable, UnsupportedMediaType
@@ -62,13 +63,19 @@ class BoundedRequest(Request):
     largest: int = LARGEST_BODY
 
     async def body(self) -> bytes:
-        """Read the body; over its bound it raises TooLarge without reading on, and TooSlow after BODY_WITHIN."""
+        """Read the body.
+
+        Over its bound it raises TooLarge without reading on, TooSlow after BODY_WITHIN, and Malformed where the line
+        ends before it: whoever hangs up is no failure of ours, and mustn't look like one to whoever is on duty.
+        """
         if not hasattr(self, "_bounded_body"):
             try:
                 async with asyncio.timeout(BODY_WITHIN):
                     self._bounded_body = await self._read_all()
             except TimeoutError:
                 raise TooSlow(f"A request's body must come within {BODY_WITHIN:.0f} s") from None
+            except ClientDisconnect:
+                raise Malformed("The request ended before its body") from None
             self._body = self._bounded_body  # where Starlette's form parser looks for a body already read
         return self._bounded_body
 

@@ -5,17 +5,24 @@ proxy in front of it does no such thing, but a process must not need one to stay
 """
 
 import asyncio
+import json
 from collections.abc import Callable
+from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from infra.corking import CorkedTransport
+from infra.errors import PROBLEM_TYPE, Malformed
+from infra.headers import secured
 
 HEADERS_WITHIN = 10.0
 """Seconds from a connection, or a request's first byte, to the end of its headers."""
 
 MOST_HEADER_BYTES = 64 * 1024
+
+REST_WITHIN = 40.0
+"""Seconds from then to the end of the body, whether or not anybody reads it; who does is told so before, by 408."""
 
 READ_WITHIN = 60.0
 """Seconds in which a reader must take in something of an answer that is ready."""
@@ -31,17 +38,19 @@ class PatientProtocol(HttpToolsProtocol):
     """uvicorn's own, which ends a connection whose client keeps it waiting."""
 
     _is_in_headers = False
+    _is_in_body = False
     _header_bytes = 0
-    _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Expect a request, and send each answer in one go."""
         super().connection_made(CorkedTransport(transport, self.loop))
-        self._expect(HEADERS_WITHIN, self.transport.close)
+        self._deadlines: dict[str, asyncio.TimerHandle] = {}
+        self._expect("headers", HEADERS_WITHIN, self.transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Expect nothing any more."""
-        self._is_met()
+        for what in list(self._deadlines):
+            self._is_met(what)
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
@@ -50,40 +59,66 @@ class PatientProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Have them."""
-        self._is_in_headers = False
+        """Have them, and expect the body's end."""
+        self._is_in_headers, self._is_in_body = False, True
         super().on_headers_complete()
 
+    def on_message_complete(self) -> None:
+        """Have all of it."""
+        self._is_in_body = False
+        self._is_met("body")
+        super().on_message_complete()
+
     def data_received(self, data: bytes) -> None:
-        """Take in a part; a client has one deadline for all its headers, not one for each byte."""
+        """Take in a part; a client has one deadline for all its headers and one for its body, not one for each byte."""
         super().data_received(data)
-        if not self._is_in_headers:
-            self._is_met()
-            return
-        self._header_bytes += len(data)
-        if self._header_bytes > MOST_HEADER_BYTES:
-            self.send_400_response("The headers are too large.")
-        elif self._timer is None:
-            self._expect(HEADERS_WITHIN, self.transport.close)
+        if self._is_in_headers:
+            self._header_bytes += len(data)
+            if self._header_bytes > MOST_HEADER_BYTES:
+                self.send_400_response("The headers are too large.")
+            else:
+                self._expect("headers", HEADERS_WITHIN, self.transport.close)
+        else:
+            self._is_met("headers")
+        if self._is_in_body:
+            self._expect("body", REST_WITHIN, self.transport.close)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what can't be read, and end the connection: the application never hears of it."""
+        problem = Malformed(msg)
+        body = json.dumps(problem.body("")).encode()
+        headers = [
+            (b"content-type", PROBLEM_TYPE.encode()),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        ]
+        head = b"".join(b"%b: %b\r\n" % header for header in secured(headers))
+        self.transport.write(b"HTTP/1.1 400 Bad Request\r\n%b\r\n%b" % (head, body))
+        self.transport.close()
 
     def pause_writing(self) -> None:
         """Expect a reader who has fallen behind to go on."""
         super().pause_writing()
-        self._expect(READ_WITHIN, self.transport.abort)
+        self._expect("reader", READ_WITHIN, self.transport.abort)
 
     def resume_writing(self) -> None:
         """Go on."""
         super().resume_writing()
-        self._is_met()
+        self._is_met("reader")
 
-    def _expect(self, seconds: float, end: Callable[[], object]) -> None:
-        self._is_met()
-        self._timer = self.loop.call_later(seconds, end)
+    def _expect(self, what: str, seconds: float, end: Callable[[], object]) -> None:
+        """Set a deadline, where there is none of its kind yet."""
+        if what not in self._deadlines:
+            self._deadlines[what] = self.loop.call_later(seconds, end)
 
-    def _is_met(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _is_met(self, what: str) -> None:
+        deadline = self._deadlines.pop(what, None)
+        if deadline is not None:
+            deadline.cancel()
+
+
+PROTOCOLS: dict[str, Any] = {"http": PatientProtocol, "ws": "none"}
+"""No WebSockets: nothing of ours speaks by them, and uvicorn would log whole addresses, queries too, of who asks."""
 
 
 def serve(application: str, folder: str, host: str, port: int, workers: int) -> None:
@@ -95,7 +130,7 @@ def serve(application: str, folder: str, host: str, port: int, workers: int) -> 
         port=port,
         workers=workers,
         app_dir=folder,
-        http=PatientProtocol,
+        **PROTOCOLS,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -50,6 +50,10 @@ REBUILD_EVERY = 2.0
 """Seconds between tries of a rebuild that a restore asks for; somebody else's may be running."""
 
 
+OUTCOMES = {EVENT_JOB_ERROR: "failed", EVENT_JOB_MISSED: "missed", EVENT_JOB_MAX_INSTANCES: "overlapping"}
+"""What keeps a run from being done, by the scheduler's word for it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """Work that is due every so many seconds, on a connection of its own, given the time.
@@ -67,15 +71,17 @@ class Job:
 async def run(settings: Settings, clock: Clock = system_clock, jobs: Sequence[Job] = ()) -> None:
     """Stand by, lead, and stand by again after a failure, until cancelled."""
     settings = settings.for_projector()
+    jobs = _schedule(settings, jobs)
     tracing.configure()
     metrics.PROJECTION_LEADER.set(0)
+    _count_from_zero(jobs)
     watches = (projection_health.watch(settings.postgres_dsn, clock), process_figures.report("projector"))
     async with make_redis(settings) as redis, running(*watches):
         while True:
             try:
                 await _lead(settings, clock, EpochKeeper(redis), jobs)
             except* (psycopg.Error, OSError) as failures:
-                log.warning("lead_lost", errors=[repr(error) for error in failures.exceptions])
+                log.warning("lead_lost", errors=[logs.reason(error) for error in failures.exceptions])
             heed_cancellation()  # a group whose child fails at that moment tells of the failure alone
             metrics.PROJECTION_LEADER.set(0)
             await asyncio.sleep(STAND_BY)
@@ -145,17 +151,21 @@ async def _rebuild_if_restored(settings: Settings, clock: Clock) -> None:
                 await asyncio.sleep(REBUILD_EVERY)
 
 
-async def _keep_schedule(settings: Settings, clock: Clock, jobs: Sequence[Job]) -> None:
+def _schedule(settings: Settings, jobs: Sequence[Job]) -> Sequence[Job]:
     refresh = Job("refresh_views", settings.fees_refresh_seconds, refresh_views)
     forget = Job("forget_batch_changes", 60, forget_batch_changes)
     prove = Job("verify", min(settings.verify_seconds, LOOK_WHETHER_DUE), scheduled_verify(settings))
     months = Job("add_months", 86400, change_log.add_months)
+    return (refresh, forget, prove, months, *jobs)
+
+
+async def _keep_schedule(settings: Settings, clock: Clock, jobs: Sequence[Job]) -> None:
     scheduler = AsyncIOScheduler(
         timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": 30}
     )
-    scheduler.add_listener(_report, EVENT_JOB_ERROR | EVENT_JOB_MISSED | EVENT_JOB_MAX_INSTANCES)
+    scheduler.add_listener(_report, sum(OUTCOMES))
     at_work: set[asyncio.Task[object] | None] = set()
-    for job in (refresh, forget, prove, months, *jobs):  # at once: a new leader doesn't wait a whole interval
+    for job in jobs:  # at once: a new leader doesn't wait a whole interval
         arguments = (settings, clock, job, at_work)
         scheduler.add_job(
             _run_job, "interval", arguments, seconds=job.seconds, id=job.name, next_run_time=system_clock()
@@ -166,6 +176,13 @@ async def _keep_schedule(settings: Settings, clock: Clock, jobs: Sequence[Job]) 
     finally:
         scheduler.shutdown(wait=False)
         await asyncio.gather(*filter(None, at_work), return_exceptions=True)
+
+
+def _count_from_zero(jobs: Sequence[Job]) -> None:
+    """Let each job's failures be told before there are any: of a series that begins at one nothing has increased."""
+    for job in jobs:
+        for outcome in OUTCOMES.values():
+            metrics.JOBS.labels(job.name, outcome)
 
 
 async def _run_job(settings: Settings, clock: Clock, job: Job, at_work: set[asyncio.Task[object] | None]) -> None:
@@ -195,7 +212,7 @@ async def _run_and_note(conn: Connection, job: Job, now: datetime) -> None:
 
 def _report(event: JobExecutionEvent) -> None:
     """A run that failed or didn't happen is seen: in the log, and in the metric by job and outcome."""
-    outcome = {EVENT_JOB_ERROR: "failed", EVENT_JOB_MISSED: "missed"}.get(event.code, "overlapping")
+    outcome = OUTCOMES[event.code]
     metrics.JOBS.labels(event.job_id, outcome).inc()
     log.error(
         "job_not_done",

@@ -304,7 +304,7 @@ async def _derive(conn: Connection, work: Work, unfinished: Unfinished, at: date
 
 async def _park(conn: Connection, work: Work, derived: Derived, at: datetime) -> None:
     for (kind, key), reason in derived.reasons.items():
-        log.error("parked", kind=kind, key=str(key), reason=reason)
+        log.error("parked", kind=kind, key=str(key))  # its reason may quote the row: see `project --parked`
         for xid in work.named_by((kind, key)):
             await parking.park(conn, kind, {key: reason}, xid, at)
 

@@ -276,7 +276,7 @@ async def _park(conn: Connection, made: Sequence[Shadow], now: datetime, *, is_w
         await conn.execute(FORGET_PARKED, values)
     for (kind, key), reason in left_out.items():
         await park(conn, kind, {key: reason}, await newest_change(conn, kind, key), since.get((kind, key), now))
-        log.warning("parked", kind=kind, key=str(key), reason=reason)
+        log.warning("parked", kind=kind, key=str(key))
 
 
 async def _move_checkpoint(conn: Connection) -> None:

@@ -40,4 +40,4 @@ async def sort_in(conn: Connection) -> None:
     except psycopg.Error as error:
         if conn.closed:
             raise
-        log.info("not_sorted_in", reason=repr(error))
+        log.info("not_sorted_in", reason=logs.reason(error))

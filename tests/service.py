@@ -11,7 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from infra.clock import Clock
-from infra.serving import PatientProtocol
+from infra.serving import PROTOCOLS
 from infra.settings import Settings
 from projections import process
 
@@ -22,7 +22,7 @@ def serving(app: FastAPI) -> Iterator[str]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         config = uvicorn.Config(
-            app, http=PatientProtocol, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=5
+            app, **PROTOCOLS, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=5
         )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

@@ -29,6 +29,8 @@ NAMED = {
     "ErrorRate",
     "ShelfFull",
     "VerifyFailed",
+    "NobodyMeasures",
+    "ProcessAway",
 }
 
 

@@ -51,6 +51,18 @@ def test_an_exception_is_told_without_its_words(lines: Lines) -> None:
     assert not any(word in json.dumps(line, ensure_ascii=False) for word in PERSON)
 
 
+def test_a_lost_connection_is_told_in_its_words_and_a_refused_row_is_not() -> None:
+    """Where nobody listens is for the person on duty; DETAIL, and values that can't be read, are about customers."""
+    away = psycopg.OperationalError('connection to server at "10.0.0.1" failed: Connection refused\n\tIs it running?')
+    assert logs.reason(away) == (
+        'psycopg.OperationalError: connection to server at "10.0.0.1" failed: Connection refused'
+    )
+    refused = psycopg.errors.CheckViolation("new row violates a rule\nDETAIL:  Failing row contains (Ana Ñáñez).")
+    assert logs.reason(refused) == "psycopg.errors.CheckViolation"
+    assert logs.reason(psycopg.errors.InvalidTextRepresentation('invalid input: "300 123 4567"')).endswith("tion")
+    assert logs.reason(TimeoutError()) == "builtins.TimeoutError"
+
+
 broken = router("test")
 
 

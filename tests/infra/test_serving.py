@@ -2,13 +2,17 @@
 
 import asyncio
 import contextlib
+import json
+import logging
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from fastapi import FastAPI, Response
 from fastapi.responses import StreamingResponse
+from prometheus_client import REGISTRY
 from pydantic import BaseModel
 
 from infra import routing, serving
@@ -65,6 +69,7 @@ async def much() -> Response:
 @pytest.fixture
 def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
     monkeypatch.setattr(serving, "HEADERS_WITHIN", 0.3)
+    monkeypatch.setattr(serving, "REST_WITHIN", 1.0)
     monkeypatch.setattr(serving, "READ_WITHIN", 0.3)
     monkeypatch.setattr(routing, "BODY_WITHIN", 0.3)
     monkeypatch.setattr(routing, "ANSWERED_WITHIN", 0.3)
@@ -87,6 +92,14 @@ def client(address: tuple[str, int]) -> Iterator[socket.socket]:
 def rest(client: socket.socket) -> bytes:
     """Read to the end; a server that never ends it is a timeout."""
     return b"".join(iter(lambda: client.recv(65536), b""))
+
+
+def drip(client: socket.socket) -> None:
+    """Send a byte at a time, for as long as there is patience."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        client.sendall(b" ")
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("said", [b"", b"GET /health/live HT", b"GET /health/live HTTP/1.1\r\nHost: here\r\n"])
@@ -123,6 +136,50 @@ def test_a_body_that_does_not_come_is_not_waited_for(client: socket.socket) -> N
     assert b"urn:paqueteria:problem:too-slow" in answer
 
 
+@pytest.mark.parametrize("path", [b"GET /health/live", b"POST /nowhere"], ids=["answered", "refused"])
+def test_a_body_that_nobody_reads_is_not_waited_for(client: socket.socket, path: bytes) -> None:
+    """Whoever has their answer, and goes on sending a byte at a time, is held to the same end as all others."""
+    client.sendall(path + b" HTTP/1.1\r\nHost: here\r\nContent-Length: 1000000\r\n\r\n")
+    assert client.recv(65536).startswith(b"HTTP/1.1")
+    with pytest.raises(ConnectionError):
+        drip(client)
+
+
+def test_who_says_something_still_has_to_read(client: socket.socket) -> None:
+    """What comes in is no sign that what goes out is taken."""
+    client.sendall(b"GET /api/v1/much HTTP/1.1\r\nHost: here\r\nContent-Length: 1000000\r\n\r\n")
+    assert client.recv(1000).startswith(b"HTTP/1.1 200")
+    given_up.clear()
+    deadline = time.monotonic() + PATIENCE
+    while not given_up.is_set() and time.monotonic() < deadline:
+        with contextlib.suppress(ConnectionError):
+            client.sendall(b" ")
+        time.sleep(0.05)
+    assert given_up.is_set()
+
+
+@pytest.mark.parametrize("rest_of_it", [b"Content-Length: 100", b"Transfer-Encoding: chunked"], ids=["less", "chunks"])
+def test_who_hangs_up_within_a_body_is_no_failure_of_ours(
+    client: socket.socket, caplog: pytest.LogCaptureFixture, rest_of_it: bytes
+) -> None:
+    """It counts as 400: anybody could fire the alert on failures otherwise, and fill the log with exceptions."""
+    counted = {"method": "POST", "route": "/api/v1/words", "status": "400"}
+
+    def refusals() -> float:
+        return REGISTRY.get_sample_value("paqueteria_http_request_duration_seconds_count", counted) or 0
+
+    before = refusals()
+    head = b"POST /api/v1/words HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
+    client.sendall(head + rest_of_it + b"\r\n\r\nno chunk, and no hundred bytes\r\n")
+    client.shutdown(socket.SHUT_WR)
+    rest(client)
+    deadline = time.monotonic() + PATIENCE
+    while refusals() == before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert refusals() == before + 1
+    assert "unhandled_exception" not in caplog.text
+
+
 def test_an_answer_is_not_worked_on_for_ever(client: socket.socket) -> None:
     """503 with Retry-After."""
     client.sendall(b"GET /api/v1/never HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
@@ -138,13 +195,36 @@ def test_a_reader_who_does_not_read_is_let_go(client: socket.socket) -> None:
     assert given_up.wait(PATIENCE)
 
 
-def test_every_answer_has_the_security_headers(client: socket.socket) -> None:
-    """A refusal too."""
-    client.sendall(b"GET /nothing HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        (b"GET /nothing HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n", b"404"),
+        (b"\x16\x03\x01\x02\x00\x01\r\n\r\n", b"400"),
+        (b"POST /api/v1/words HTTP/1.1\r\nHost: here\r\nContent-Length: -1\r\n\r\n", b"400"),
+    ],
+    ids=["refused", "no HTTP", "no length"],
+)
+def test_every_answer_has_the_security_headers(client: socket.socket, said: bytes, status: bytes) -> None:
+    """A refusal too, and one of what can't be read as a request: each is a problem document."""
+    client.sendall(said)
     answer = rest(client).lower()
+    assert answer.startswith(b"http/1.1 " + status)
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["status"] == int(status)
     for header in (
+        b"content-type: application/problem+json",
         b"x-content-type-options: nosniff",
         b"x-frame-options: deny",
         b"content-security-policy: default-src",
     ):
         assert header in answer
+
+
+def test_nobody_is_served_by_web_sockets(client: socket.socket, caplog: pytest.LogCaptureFixture) -> None:
+    """What asks for one is answered as any request is, and no address with its query stands in the log."""
+    with caplog.at_level(logging.INFO):
+        client.sendall(
+            b"GET /health/live?phone=3001234567 HTTP/1.1\r\nHost: here\r\nConnection: Upgrade, close\r\n"
+            b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        assert rest(client).startswith(b"HTTP/1.1 422")
+    assert "3001234567" not in caplog.text

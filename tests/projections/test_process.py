@@ -239,7 +239,22 @@ async def test_a_job_that_the_end_interrupts_is_no_failure(settings: Settings, c
     async with processes(settings, clock, 1, Job("linger", 3600, linger)):
         await asyncio.wait_for(begun.wait(), 30)
     labels = {"job": "linger", "outcome": "failed"}
-    assert REGISTRY.get_sample_value("paqueteria_scheduled_jobs_not_done_total", labels) is None
+    assert REGISTRY.get_sample_value("paqueteria_scheduled_jobs_not_done_total", labels) == 0
+
+
+async def test_failures_are_told_before_there_are_any(settings: Settings, clock: Clock) -> None:
+    """Of each job and outcome, by whoever stands by too: Prometheus sees no increase in a series that begins at one."""
+    begun = asyncio.Event()
+
+    async def rest(_conn: Connection, _now: datetime) -> None:
+        begun.set()
+
+    async with processes(settings, clock, 1, Job("rest", 3600, rest)):
+        await asyncio.wait_for(begun.wait(), 30)
+        for job in ("rest", "verify", "refresh_views"):
+            for outcome in ("failed", "missed", "overlapping"):
+                labels = {"job": job, "outcome": outcome}
+                assert REGISTRY.get_sample_value("paqueteria_scheduled_jobs_not_done_total", labels) is not None
 
 
 async def test_the_views_are_refreshed_by_the_clock(shop: Shop, settings: Settings, clock: Clock) -> None:
