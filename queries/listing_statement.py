@@ -225,19 +225,23 @@ CROSS JOIN LATERAL (
 """
 
 # The position isn't in the text, so that moving a parcel doesn't touch the search: the positions' own index is read
-# besides, for what the text alone doesn't say. One row more than COUNTED tells that there are too many to sort.
+# besides, for what the text alone doesn't say. One row more than COUNTED tells that there are too many to sort; with so
+# many by their texts nobody needs to know which others there are by their positions, for the order is walked.
 MATCHED = """
-matched AS MATERIALIZED (
-    (SELECT s.package_id, s.announced_at FROM {searched} WHERE {in_text} AND {conditions} LIMIT 10001)
-    UNION ALL
-    (SELECT l.package_id, s.announced_at
-     FROM (SELECT l.package_id FROM package_listing AS l WHERE l."position" IS NOT NULL AND ({in_position}) OFFSET 0)
-         AS stored CROSS JOIN LATERAL (
-             SELECT l.* FROM package_listing AS l WHERE l.package_id = stored.package_id LIMIT 1) AS l
-         CROSS JOIN LATERAL (
-             SELECT s.text, s.announced_at FROM package_search AS s WHERE s.package_id = l.package_id LIMIT 1) AS s
-     WHERE {in_either} AND NOT ({in_text}) AND {conditions} LIMIT 10001)
+by_text AS MATERIALIZED (
+    SELECT s.package_id, s.announced_at FROM {searched} WHERE {in_text} AND {conditions} LIMIT 10001
 ),
+by_position AS MATERIALIZED (
+    SELECT l.package_id, s.announced_at
+    FROM (SELECT l.package_id FROM package_listing AS l
+          WHERE l."position" IS NOT NULL AND ({in_position}) AND (SELECT count(*) <= 10000 FROM by_text) OFFSET 0)
+        AS stored CROSS JOIN LATERAL (
+            SELECT l.* FROM package_listing AS l WHERE l.package_id = stored.package_id LIMIT 1) AS l
+        CROSS JOIN LATERAL (
+            SELECT s.text, s.announced_at FROM package_search AS s WHERE s.package_id = l.package_id LIMIT 1) AS s
+    WHERE {in_either} AND NOT ({in_text}) AND {conditions} LIMIT 10001
+),
+matched AS NOT MATERIALIZED (SELECT m.* FROM by_text AS m UNION ALL SELECT m.* FROM by_position AS m),
 found AS MATERIALIZED (SELECT count(*) AS count FROM matched),
 """
 

@@ -154,13 +154,14 @@ BESIDES: dict[str, dict[str, Any]] = {
     "a site": {"site": "SEDE-1"},
     "a site and a status": {"site": "SEDE-2", "status": ["DELIVERED"]},
 }
-WORDS = ("garcía", "xi", "a", "a-00", "0001", "garcia 300", "guia-0001 300", "a-000 peña", "zzzyx", "sofia a-0001")
+WORDS = ("garcía", "xi", "a", "a-00", "garcia 300", "guia-0001 300", "a-000 peña", "zzzyx", "sofia a-0001", "010007")
 READ_WHOLE = """
+WITH patterns AS MATERIALIZED (
+    SELECT array_agg(search_pattern(word)) AS patterns FROM unnest(%(words)s::text[]) AS word)
 SELECT package_id::text FROM package_listing AS l JOIN package_search USING (package_id, announced_at)
 WHERE status = ANY(%(statuses)s) AND (%(site)s::text IS NULL OR site = %(site)s)
-  AND (SELECT bool_and(text LIKE search_pattern(word)
-                       OR coalesce(' ' || lower("position") LIKE search_pattern(word), false))
-       FROM unnest(%(words)s::text[]) AS word) IS NOT FALSE
+  AND NOT EXISTS (SELECT FROM unnest((SELECT patterns FROM patterns)) AS pattern
+                  WHERE text NOT LIKE pattern AND coalesce(' ' || lower("position") NOT LIKE pattern, true))
   AND coalesce(received_at >= %(received_from)s, %(received_from)s::timestamptz IS NULL)
   AND coalesce(received_at < %(received_to)s, %(received_to)s::timestamptz IS NULL)
   AND coalesce(received_at < %(received_before)s, %(received_before)s::timestamptz IS NULL)
@@ -195,9 +196,9 @@ def test_what_an_order_passes_by_is_not_read(plans: Plans, received: str, beside
 @pytest.mark.parametrize("words", WORDS)
 def test_words_find_what_reading_everything_finds(plans: Plans, words: str) -> None:
     """Each parcel once, whether its text, its position or both have the words, in order and in number."""
-    for sort, direction in (("newest", "DESC"), ("oldest", "ASC")):
-        for narrowed in ({}, BESIDES["a rare status"], BESIDES["a site"], RECEIVED["ten days"]):
-            compare(plans, PackageFilters(q=words, sort=sort, **narrowed), direction)
+    compare(plans, PackageFilters(q=words, sort="oldest"), "ASC")
+    for narrowed in ({}, BESIDES["a rare status"], BESIDES["a site"], RECEIVED["ten days"]):
+        compare(plans, PackageFilters(q=words, **narrowed), "DESC")
 
 
 def others() -> dict[str, Query]:
