@@ -11,7 +11,7 @@ from infra.errors import Problem
 from infra.http import create_app as compose
 from infra.http import http_exception, respond
 from infra.settings import Settings
-from web.pages import administration, announce, packages, parcel, sign_in, start, summary, tracking
+from web.pages import administration, announce, customer, packages, parcel, sign_in, start, summary, tracking
 from web.pages.counter import page as counter
 from web.rendering import assets
 from web.routing import no_such_page, refuse
@@ -28,6 +28,7 @@ PAGES: list[APIRouter] = [
     counter.pages,
     packages.pages,
     parcel.pages,
+    customer.pages,
     summary.pages,
     administration.pages,
 ]

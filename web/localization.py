@@ -23,6 +23,9 @@ CATALOGUES = Path(__file__).parent / "locale"
 
 COLOMBIA = 57
 
+THRESHOLD = 1.2
+"""How many of a unit make it the one to tell: 71 minutes, but 1 hour from 72 on."""
+
 
 def N_(text: str) -> str:  # noqa: N802 (the name that gettext's tools look for)
     """Mark a sentence for the catalogue where it isn't shown yet."""
@@ -60,6 +63,7 @@ def number(value: int, language: str) -> str:
     return f"{value:,}" if language == "en" else f"{value:,}".replace(",", ".")
 
 
+@functools.lru_cache(4096)
 def phone(value: str | None) -> str:
     """Write a stored phone as people say it: `300 123 4567`, others with their country code."""
     if not value:
@@ -77,24 +81,36 @@ def instant(text: str) -> datetime:
 
 def exact(at: datetime, language: str) -> str:
     """Write an instant in full, by Bogota's clock."""
-    return format_datetime(at.astimezone(BOGOTA), IN_FULL[language], locale=REGIONS[language])
+    return _written(at, IN_FULL[language], language)
 
 
 def day(at: datetime, language: str) -> str:
     """Write a day by its name and date, without its year."""
-    return format_datetime(at.astimezone(BOGOTA), "EEE d MMM", locale=REGIONS[language])
+    return _written(at, "EEE d MMM", language)
 
 
 def short(at: datetime, now: datetime, language: str) -> str:
     """Write an instant of today by its time, another by its day, one of another year with that."""
     at, now = at.astimezone(BOGOTA), now.astimezone(BOGOTA)
     if at.date() == now.date():
-        return format_datetime(at, "HH:mm", locale=REGIONS[language])
+        return _written(at, "HH:mm", language)
     pattern = "d MMM, HH:mm" if at.year == now.year else "d MMM y"
+    return _written(at, pattern, language)
+
+
+def _written(at: datetime, pattern: str, language: str) -> str:
+    """Write an instant by Bogota's clock; no pattern tells more than its minute."""
+    return _minute_written(at.astimezone(BOGOTA).replace(second=0, microsecond=0), pattern, language)
+
+
+@functools.lru_cache(8192)
+def _minute_written(at: datetime, pattern: str, language: str) -> str:
+    """A page tells many instants, and tells them again with each change: each is written once."""
     return format_datetime(at, pattern, locale=REGIONS[language])
 
 
 def ago(at: datetime, now: datetime, language: str) -> str:
-    """Tell how long ago an instant is, in one unit."""
+    """Tell how long ago an instant is, in one unit, as ago.js does."""
     span = max(now.astimezone(UTC) - at.astimezone(UTC), timedelta(0))
-    return format_timedelta(-span, add_direction=True, locale=REGIONS[language], threshold=1.2)
+    told = functools.partial(format_timedelta, granularity="minute", threshold=THRESHOLD, add_direction=True)
+    return told(-span, locale=REGIONS[language])

@@ -12,16 +12,24 @@ from infra.errors import Malformed
 from queries.pages import Query, edge_of
 from web.session import CONSISTENCY_COOKIE
 
+SEEN = "Seen-Batch"
+"""The header by which a page that follows the shop names the change that it was told of."""
+
 
 async def read(request: Request, *queries: Query, batch: int | None = None) -> Any:  # noqa: ANN401
     """Give the parsed answer of a query, or the answers of several, asked at once.
 
-    They include what this browser has written, and `batch`, where that is newer.
+    They include what this browser has written, and `batch` or what the page was told of, where that is newer.
     """
-    edge = edge_of(request, _token(request, batch))
+    edge = edge_of(request, _token(request, _seen(request) if batch is None else batch))
     pages = await asyncio.gather(*(edge.page(query) for query in queries))
     answers = [json.loads(page.body) for page, _ in pages]
     return answers[0] if len(queries) == 1 else answers
+
+
+def _seen(request: Request) -> int | None:
+    text = request.headers.get(SEEN, "")
+    return int(text) if text.isascii() and text.isdecimal() else None
 
 
 def _token(request: Request, batch: int | None) -> Token | None:

@@ -36,6 +36,7 @@ def assets() -> Assets:
     installed = {
         "htmx.js": INSTALLED / "htmx.org" / "dist" / "htmx.min.js",
         "idiomorph.js": INSTALLED / "idiomorph" / "dist" / "idiomorph-ext.min.js",
+        "morph.js": INSTALLED / "idiomorph" / "dist" / "idiomorph.min.js",
     }
     return Assets("/assets", ours | installed)
 

@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 
 import httpx2
 import pytest
+from playwright.sync_api import expect
 
 from tests.web.axe import violations
-from tests.web.conftest import Visitor
+from tests.web.conftest import EVERYWHERE, Visitor
 from tests.web.shop import PASSWORD, Shop
+from web.localization import translations
 from web.tariffs import in_force
 
 HEADERS = {"Sec-Fetch-Site": "same-origin", "Accept": "text/html"}
@@ -31,7 +33,7 @@ def send(client: httpx2.Client, path: str, **fields: object) -> httpx2.Response:
     return client.post(f"/administracion/{path}", data=form)
 
 
-@pytest.mark.parametrize(("language", "size"), [("es", "wide"), ("en", "narrow")])
+@EVERYWHERE
 def test_it_is_for_administrators_and_can_be_read_by_each(visitor: Visitor, language: str, size: str) -> None:
     """Nobody else is shown it, or the way there."""
     page = visitor.open("/administracion", who="ana", size=size, language=language)
@@ -41,6 +43,28 @@ def test_it_is_for_administrators_and_can_be_read_by_each(visitor: Visitor, lang
     assert other.locator("nav a[href='/administracion']").count() == 0
     answer = other.request.get("/administracion", headers={"Accept": "text/html"})
     assert answer.status == 403
+
+
+@EVERYWHERE
+def test_somebody_is_added_by_hand(visitor: Visitor, language: str, size: str) -> None:
+    """The form makes them a member of staff; a name that is taken is said, and what was typed stays."""
+    _ = translations(language).gettext
+    name = f"Nuevo {language} {size}"
+    page = visitor.open("/administracion", who="ana", size=size, language=language)
+    form = page.locator("form", has=page.get_by_label(_("User name")))
+    form.get_by_label(_("User name")).fill("oscar")
+    form.get_by_label(_("Full name")).fill(name)
+    form.get_by_label(_("Role")).select_option("VIEWER")
+    form.get_by_label(_("Password")).fill(PASSWORD)
+    form.get_by_role("button").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    expect(form.get_by_label(_("Full name"))).to_have_value(name)
+    expect(form.get_by_label(_("Role"))).to_have_value("VIEWER")
+    form.get_by_label(_("User name")).fill(f"nuevo-{language}-{size}")
+    form.get_by_label(_("Password")).fill(PASSWORD)
+    form.get_by_role("button").click()
+    expect(page.get_by_text(name)).to_be_visible()
+    visitor.faults.clear()  # the browser itself remarks on the 409
 
 
 def test_a_member_of_staff_comes_and_goes(admin: httpx2.Client, shop: Shop) -> None:

@@ -211,6 +211,97 @@ def test_another_amount_needs_its_reason(visitor: Visitor, shop: Shop, language:
 
 
 @EVERYWHERE
+def test_a_label_with_a_name_alone(visitor: Visitor, shop: Shop, language: str, size: str) -> None:
+    """Somebody whom the shop doesn't know is received for by name; a phone, where it is known, goes with it."""
+    _ = translations(language).gettext
+    name, phone = f"Perengana {language} {size}", shop.phone()
+    first, second = shop.guide(), shop.guide()
+    page = visitor.open("/mostrador", size=size, language=language)
+    scan(page, first)
+    scan(page, name)
+    expect(page.locator(".stages")).to_contain_text(_("without a phone"))
+    expect(page.locator("#prompt")).to_have_text(_("Enter receives it for %(name)s") % {"name": name})
+    scan(page, "CMDRECIBIR")
+    scan(page, second)
+    scan(page, f"{name} Dos")
+    scan(page, phone)
+    expect(page.locator(".stages")).to_contain_text(phone[3:])
+    scan(page, "CMDRECIBIR")
+    received = shop.becomes(first, "RECEIVED")
+    assert (received["recipient_name"], received["customer"]["phone"]) == (name, None)
+    received = shop.becomes(second, "RECEIVED")
+    assert (received["recipient_name"], received["customer"]["phone"]) == (f"{name} Dos", f"+57{phone}")
+
+
+@EVERYWHERE
+def test_what_is_shown_is_chosen_by_its_number(visitor: Visitor, shop: Shop, language: str, size: str) -> None:
+    """Of several who match one is chosen without leaving the field, and all of a customer's parcels are added."""
+    _ = translations(language).gettext
+    name, phone = f"Zutano {language} {size}", shop.phone()
+    shop.receive_many(3, customer_name=name, customer_phone=phone)
+    shop.receive(customer_name=name)
+    guide = shop.guide()
+    page = visitor.open("/mostrador", size=size, language=language)
+    scan(page, guide)
+    scan(page, name)
+    expect(page.locator(".work > .notice-info")).to_contain_text(
+        _("Several match: type the number beside one, more of the name, or the phone.")
+    )
+    numbers = page.locator(".choice", has_text=phone[3:]).locator("kbd")
+    scan(page, numbers.inner_text())
+    expect(page.locator("#prompt")).to_have_text(_("Enter receives it for %(name)s") % {"name": name})
+    page.wait_for_timeout(300)
+    page.keyboard.press("Enter")
+    expect(page.locator(".outcome-good")).to_contain_text(name)
+    assert shop.becomes(guide, "RECEIVED")["customer"]["phone"] == f"+57{phone}"
+    scan(page, phone)
+    expect(page.locator(".found .lines li")).to_have_count(4)
+    scan(page, "0")
+    expect(page.locator("#total")).to_have_text("$6.000")
+
+
+@EVERYWHERE
+def test_who_brought_it_is_remembered(visitor: Visitor, shop: Shop, language: str, size: str) -> None:
+    """A carrier that is set once is that of each new guide whose code doesn't tell; who was announced stays."""
+    _ = translations(language).gettext
+    phone = shop.phone()
+    shop.receive(customer_name="Lucía Álzate", customer_phone=phone)
+    announced = shop.announce(carrier="Deprisa")["guide_number"]
+    first, second = shop.guide(), f"JD{next(shop.numbers):012}"
+    page = visitor.open("/mostrador", size=size, language=language)
+    scan(page, "&Envía")
+    expect(page.get_by_label(_("Carrier"))).to_have_value("Envía")
+    for guide in (first, second):
+        scan(page, guide)
+        scan(page, phone)
+        scan(page, "CMDRECIBIR")
+    scan(page, announced)
+    for guide, carrier in ((first, "Envía"), (second, "DHL"), (announced, "Deprisa")):
+        assert shop.becomes(guide, "RECEIVED")["carrier"] == carrier
+
+
+@EVERYWHERE
+def test_a_counter_at_another_site(visitor: Visitor, shop: Shop, language: str, size: str) -> None:
+    """Where there are several sites the clerk says once at which they are: and its shelf is meant."""
+    _ = translations(language).gettext
+    site = f"{language}-{size}".upper()
+    shop.send("POST", "/sites", json={"site": site, "name": f"Sede {site}"})
+    guide = shop.guide()
+    here = shop.announce()["guide_number"]
+    page = visitor.open("/mostrador", size=size, language=language)
+    page.get_by_label(_("Site")).select_option(site)
+    scan(page, here)
+    place = page.locator(".outcome-good .huge").inner_text()
+    assert shop.becomes(here, "RECEIVED")["site"] == site
+    page.reload()
+    expect(page.get_by_label(_("Site"))).to_have_value(site)
+    scan(page, place)
+    expect(page.locator(".hand-over .code")).to_have_text(here)
+    scan(page, guide)
+    expect(page.locator(".pending .chip")).to_have_text(guide)
+
+
+@EVERYWHERE
 def test_nothing_scanned_is_lost(visitor: Visitor, shop: Shop, language: str, size: str) -> None:
     """A new guide waits while others are scanned, and over a reload; a scanner's second Enter confirms nothing."""
     waiting, later = shop.guide(), shop.guide()
@@ -337,10 +428,14 @@ def test_the_sheet_of_codes(visitor: Visitor, language: str, size: str) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_a_lost_answer_is_asked_for_again_and_nothing_is_done_twice(visitor: Visitor, shop: Shop) -> None:
+@EVERYWHERE
+def test_a_lost_answer_is_asked_for_again_and_nothing_is_done_twice(
+    visitor: Visitor, shop: Shop, language: str, size: str
+) -> None:
     """The same step under the same key: received once, and shown as received, not as something to hand over."""
+    _ = translations(language).gettext
     announced = shop.announce()
-    page = visitor.open("/mostrador")
+    page = visitor.open("/mostrador", size=size, language=language)
     lost: list[Route] = []
 
     def lose(route: Route) -> None:
@@ -353,7 +448,7 @@ def test_a_lost_answer_is_asked_for_again_and_nothing_is_done_twice(visitor: Vis
 
     page.route("**/mostrador", lose)
     scan(page, announced["guide_number"])
-    expect(page.locator(".outcome-good")).to_contain_text("Recibido")
+    expect(page.locator(".outcome-good")).to_contain_text(_("Received"))
     assert lost
     assert page.locator(".hand-over").count() == 0
     shop.becomes(announced["guide_number"], "RECEIVED")
@@ -362,14 +457,17 @@ def test_a_lost_answer_is_asked_for_again_and_nothing_is_done_twice(visitor: Vis
 
 
 @pytest.mark.chaos
-def test_scans_at_five_a_second(visitor: Visitor, shop: Shop, request: pytest.FixtureRequest) -> None:
+@EVERYWHERE
+def test_scans_at_five_a_second(
+    visitor: Visitor, shop: Shop, request: pytest.FixtureRequest, language: str, size: str
+) -> None:
     """As many scans, as many parcels: announced ones, and new ones for a customer who is kept."""
     pairs = 100 if request.config.getoption("--chaos", "short") == "long" else 10
     phone = shop.phone()
     shop.receive(customer_name="Edificio Prado", customer_phone=phone)
     announced = [shop.announce()["guide_number"] for _ in range(pairs)]
     new = [shop.guide() for _ in range(pairs)]
-    page = visitor.open("/mostrador")
+    page = visitor.open("/mostrador", size=size, language=language)
     scan(page, shop.guide())
     scan(page, phone)
     expect(page.locator("#work")).to_have_attribute("data-step", "confirm")
@@ -385,33 +483,37 @@ def test_scans_at_five_a_second(visitor: Visitor, shop: Shop, request: pytest.Fi
         shop.becomes(guide, "RECEIVED")
 
 
-def test_the_listing_leads_to_the_next_step(visitor: Visitor, shop: Shop) -> None:
+@EVERYWHERE
+def test_the_listing_leads_to_the_next_step(visitor: Visitor, shop: Shop, language: str, size: str) -> None:
     """By a link of ours a parcel is scanned; one from elsewhere only fills it in, for that must write nothing."""
+    _ = translations(language).gettext
     announced = shop.announce()
-    page = visitor.open(f"/mostrador?q={announced['guide_number']}")
+    page = visitor.open(f"/mostrador?q={announced['guide_number']}", size=size, language=language)
     expect(page.locator("#q")).to_have_value(announced["guide_number"])
     assert shop.package(announced["package_id"])["status"] == "ANNOUNCED"
     page.goto(f"/paquetes?q={announced['guide_number']}")
-    page.get_by_role("link", name=f"Recibir {announced['guide_number']}").click()
-    expect(page.locator(".outcome-good")).to_contain_text("Recibido")
+    page.get_by_role("link", name=f"{_('Receive')} {announced['guide_number']}").click()
+    expect(page.locator(".outcome-good")).to_contain_text(_("Received"))
     shop.becomes(announced["guide_number"], "RECEIVED")
 
 
-def test_what_is_over_leads_to_its_page(visitor: Visitor, shop: Shop) -> None:
+@EVERYWHERE
+def test_what_is_over_leads_to_its_page(visitor: Visitor, shop: Shop, language: str, size: str) -> None:
     """A parcel that was handed over already is said to be, and its page takes the delivery back."""
     parcel = shop.receive()
     due = {"payment_method": "CASH", "amount": 1500}
     shop.send("POST", f"/packages/{parcel['package_id']}/delivery", json=due)
     shop.becomes(parcel["guide_number"], "DELIVERED")
-    page = visitor.open("/mostrador", who="ana")
+    page = visitor.open("/mostrador", who="ana", size=size, language=language)
     scan(page, parcel["guide_number"])
     page.locator(".outcome-bad").get_by_role("link", name=parcel["guide_number"]).click()
-    expect(page.get_by_text("Revertir la entrega").first).to_be_visible()
+    expect(page.get_by_text(translations(language).gettext("Take the delivery back")).first).to_be_visible()
 
 
-def test_keys_are_shown_and_work(visitor: Visitor) -> None:
+@EVERYWHERE
+def test_keys_are_shown_and_work(visitor: Visitor, language: str, size: str) -> None:
     """`?` shows them; whatever key is pressed where nothing is typed goes to the field."""
-    page = visitor.open("/mostrador")
+    page = visitor.open("/mostrador", size=size, language=language)
     page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_be_visible()
     assert violations(page) == []
@@ -426,10 +528,12 @@ def test_keys_are_shown_and_work(visitor: Visitor) -> None:
     expect(page.locator("#sound")).to_have_attribute("aria-pressed", re.compile("true"))
 
 
-def test_who_only_reads_has_no_counter(visitor: Visitor) -> None:
+@EVERYWHERE
+def test_who_only_reads_has_no_counter(visitor: Visitor, language: str, size: str) -> None:
     """The page is refused, and the bar doesn't offer it."""
-    page = visitor.open("/mostrador", who="vera")
-    expect(page.get_by_role("heading", name="Esto no te corresponde")).to_be_visible()
+    _ = translations(language).gettext
+    page = visitor.open("/mostrador", who="vera", size=size, language=language)
+    expect(page.get_by_role("heading", name=_("This isn't yours to do"))).to_be_visible()
     page.goto("/paquetes")
-    expect(page.get_by_role("link", name="Mostrador")).to_have_count(0)
+    expect(page.get_by_role("link", name=_("Counter"))).to_have_count(0)
     visitor.faults.clear()  # the browser itself remarks on the 403

@@ -11,8 +11,9 @@ from playwright.sync_api import Browser, expect
 from db.embedded import PostgresServer, ValkeyServer
 from db.migrate import migrate
 from queries import updates
-from tests.web.conftest import Visitor, open_shop
+from tests.web.conftest import EVERYWHERE, Visitor, open_shop
 from tests.web.shop import Shop
+from web.localization import translations
 
 RECOVERY = 40_000
 """Milliseconds until everything has connected again, on a machine that is busy."""
@@ -46,10 +47,14 @@ def clerk(browser: Browser, frail: Shop) -> Iterator[Visitor]:
         yield visitor
 
 
-def test_the_database_stops(clerk: Visitor, frail: Shop, servers: tuple[PostgresServer, ValkeyServer]) -> None:
+@EVERYWHERE
+def test_the_database_stops(
+    clerk: Visitor, frail: Shop, servers: tuple[PostgresServer, ValkeyServer], language: str, size: str
+) -> None:
     """Scans wait, also over a reload, what is half typed stays, and each is one parcel once the database is back."""
+    gettext = translations(language).gettext
     guides = [frail.announce()["guide_number"] for _ in range(4)]
-    page = clerk.open("/mostrador")
+    page = clerk.open("/mostrador", size=size, language=language)
     page.keyboard.type(guides[0])
     page.keyboard.press("Enter")
     expect(page.locator("#tally")).to_have_text("1")
@@ -58,8 +63,9 @@ def test_the_database_stops(clerk: Visitor, frail: Shop, servers: tuple[Postgres
         page.keyboard.type(guide)
         page.keyboard.press("Enter")
     page.keyboard.type("A MEDIO ESCRIBIR")
-    expect(page.locator("#away")).to_contain_text("Sin conexión", timeout=RECOVERY)
-    expect(page.locator("#waiting")).to_have_text("3 en espera")
+    away = gettext("No connection with the service. What you scan is kept and goes out by itself; go on.")
+    expect(page.locator("#away")).to_have_text(away, timeout=RECOVERY)
+    expect(page.locator("#waiting")).to_have_text("3 " + gettext("waiting"))
     servers[0].start()
     expect(page.locator("#tally")).to_have_text("4", timeout=RECOVERY)
     expect(page.locator("#away")).to_be_hidden()
@@ -86,35 +92,49 @@ def test_a_form_goes_out_again_by_itself(
     expect(page).to_have_url(re.compile("/seguimiento/"), timeout=RECOVERY)
 
 
-def test_redis_stops(clerk: Visitor, frail: Shop, servers: tuple[PostgresServer, ValkeyServer]) -> None:
+@EVERYWHERE
+def test_redis_stops(
+    clerk: Visitor, frail: Shop, servers: tuple[PostgresServer, ValkeyServer], language: str, size: str
+) -> None:
     """The counter and the listing go on without it, and the listing is live again afterwards."""
+    gettext = translations(language).gettext
     guide, later = (frail.announce()["guide_number"] for _ in range(2))
-    counter = clerk.open("/mostrador")
-    listing = clerk.open(f"/paquetes?q={later}")
+    counter = clerk.open("/mostrador", size=size, language=language)
+    listing = clerk.open(f"/paquetes?q={later}", size=size, language=language)
     servers[1].stop()
     counter.keyboard.type(guide)
     counter.keyboard.press("Enter")
     expect(counter.locator("#tally")).to_have_text("1", timeout=RECOVERY)
     listing.reload()
-    expect(listing.locator("#count")).to_have_text("Mostrando 1 de 1", timeout=RECOVERY)
+    expect(listing.locator("#count")).to_have_text(
+        gettext("Showing %(shown)s of %(count)s") % {"shown": 1, "count": 1}, timeout=RECOVERY
+    )
     servers[1].start()
     counter.keyboard.type(later)
     counter.keyboard.press("Enter")
-    expect(listing.locator("#rows")).to_contain_text("En bodega", timeout=RECOVERY)
+    expect(listing.locator("#rows")).to_contain_text(gettext("In storage"), timeout=RECOVERY)
 
 
+@EVERYWHERE
 def test_the_listing_says_that_it_may_be_old(
-    clerk: Visitor, frail: Shop, servers: tuple[PostgresServer, ValkeyServer], monkeypatch: pytest.MonkeyPatch
+    clerk: Visitor,
+    frail: Shop,
+    servers: tuple[PostgresServer, ValkeyServer],
+    monkeypatch: pytest.MonkeyPatch,
+    language: str,
+    size: str,
 ) -> None:
     """While the database is away it says so and shows what it has; then it follows again, nothing missed."""
     monkeypatch.setattr(updates, "COMMENT_EVERY", 0.5)
+    _ = translations(language).gettext
+    live, away = _("Live: changes show by themselves"), _("No connection: this may be out of date. Trying again …")
     announced = frail.announce()
-    page = clerk.open(f"/paquetes?q={announced['guide_number']}")
-    expect(page.locator("#live")).to_contain_text("En vivo")
+    page = clerk.open(f"/paquetes?q={announced['guide_number']}", size=size, language=language)
+    expect(page.locator("#live")).to_have_text(live)
     servers[0].stop()
-    expect(page.locator("#live")).to_contain_text("Sin conexión", timeout=RECOVERY)
+    expect(page.locator("#live")).to_have_text(away, timeout=RECOVERY)
     expect(page.locator("#rows")).to_contain_text(announced["guide_number"])
     servers[0].start()
-    expect(page.locator("#live")).to_contain_text("En vivo", timeout=RECOVERY)
+    expect(page.locator("#live")).to_have_text(live, timeout=RECOVERY)
     frail.send("POST", f"/packages/{announced['package_id']}/cancellation", json={"reason": "OTHER"})
-    expect(page.locator("#rows")).to_contain_text("Cancelado", timeout=RECOVERY)
+    expect(page.locator("#rows")).to_contain_text(_("Cancelled"), timeout=RECOVERY)

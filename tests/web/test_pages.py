@@ -40,21 +40,62 @@ def test_every_sentence_is_translated() -> None:
             assert not list(message.check(catalogue)), message.id
 
 
-def test_a_first_page_is_light_and_comes_from_us_alone(visitor: Visitor, shop: Shop) -> None:
-    """Under 100 KB in all, nothing from another host, nothing that the policy would have to stop."""
-    shop.package(shop.receive_many(50)[0]["package_id"])  # projected: no row comes while the page is looked at
-    page = visitor.open("/entrar")
-    context = visitor.contexts[-1]
-    page = context.new_page()
+@pytest.mark.parametrize("size", ["wide", "narrow"])
+def test_a_first_page_is_light_and_comes_from_us_alone(visitor: Visitor, shop: Shop, size: str) -> None:
+    """Under 100 KB in all, nothing from another host, nothing that moves while it comes."""
+    parcel = shop.receive_many(50)[0]
+    shop.package(parcel["package_id"])  # projected: no row comes while the page is looked at
+    public = ["/", "/anunciar", f"/seguimiento/{parcel['tracking_code']}", "/entrar"]
+    staff = ["/paquetes", "/mostrador", f"/paquetes/{parcel['package_id']}", "/resumen", "/administracion"]
     sizes: dict[str, int] = {}
-    page.on("requestfinished", lambda request: sizes.update({request.url: request.sizes()["responseBodySize"]}))
-    page.goto("/paquetes")
-    expect(page.locator("#live")).to_have_class(re.compile("is-live"))
-    assert all(url.startswith(shop.address) for url in sizes)
-    assert sum(sizes.values()) < LARGEST, sizes
-    shifts = "() => new Promise(done => new PerformanceObserver(list => done(list.getEntries().map(e => e.value)))"
-    found = page.evaluate(f"{shifts}.observe({{type: 'layout-shift', buffered: true}}) || setTimeout(done, 200, []))")
-    assert sum(found) < SHIFT
+    for path in public + staff:
+        visitor.open("/health/live", who=None if path in public else "ana", size=size)
+        page = visitor.contexts[-1].new_page()
+        sizes.clear()
+        page.on("requestfinished", lambda request: sizes.update({request.url: request.sizes()["responseBodySize"]}))
+        page.goto(path, wait_until="load")
+        if page.locator("#live").count():
+            expect(page.locator("#live")).to_have_class(re.compile("is-live"))
+        assert all(url.startswith(shop.address) for url in sizes)
+        assert 0 < sum(sizes.values()) < LARGEST, sizes
+        assert sum(page.evaluate(SHIFTS)) < SHIFT, path
+        page.context.close()
+
+
+SHIFTS = """() => new Promise((done) => {
+    const told = (list) => done(list.getEntries().map((entry) => entry.value));
+    new PerformanceObserver(told).observe({ type: "layout-shift", buffered: true });
+    setTimeout(done, 200, []);
+})"""
+"""Gives how far what was shown has moved by itself since the page began."""
+
+
+HIDDEN = """() => {
+    const at = document.activeElement.closest("label") ?? document.activeElement;
+    const box = at.getBoundingClientRect();
+    const top = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
+    return at === document.body || at.contains(top) || top?.contains(at) ? null : at.outerHTML.slice(0, 100);
+}"""
+"""Names what has the focus while something else lies over it."""
+
+
+@pytest.mark.parametrize("size", [(320, 256), (640, 400)])
+def test_every_page_magnified(visitor: Visitor, shop: Shop, size: tuple[int, int]) -> None:
+    """At 400 % and 200 % of a desk's window nothing goes past its edge, and what is tabbed to isn't covered."""
+    long = {"customer_name": "María Fernanda Castañeda", "guide_number": "X" * 36 + shop.guide()}
+    shop.receive_many(30)
+    parcel = shop.receive(**long)
+    shop.package(parcel["package_id"])
+    paths = ["/", "/anunciar", f"/seguimiento/{parcel['tracking_code']}", "/mostrador", "/paquetes?sort=owed"]
+    page = visitor.open("/entrar", who="ana")
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    for path in [*paths, f"/paquetes/{parcel['package_id']}", "/resumen", "/administracion"]:
+        page.goto(path)
+        assert page.evaluate("document.documentElement.scrollWidth") <= size[0], path
+        page.evaluate("[...document.querySelectorAll('main :is(a, button, summary)')].pop().focus()")
+        for _ in range(20):
+            page.keyboard.press("Shift+Tab")
+            assert page.evaluate(HIDDEN) is None, path
 
 
 def test_every_page_has_its_role() -> None:

@@ -14,6 +14,7 @@ from tests.pictures import form_of, taken
 from tests.web.axe import violations
 from tests.web.conftest import EVERYWHERE, Visitor, chosen
 from tests.web.shop import PASSWORD, Shop
+from web.localization import translations
 from web.pages.parcel import WORDS
 from web.rendering import environment
 
@@ -134,6 +135,44 @@ def test_who_only_reads_is_shown_no_forms_and_refused_them(sign_in: Any, shop: S
     assert not re.search(r'<form method="post" action="/paquetes', operator.get(path).text)
     assert operator.post(f"{path}/reversion", data=form(delivered, reason="x")).status_code == 403
     assert sign_in("ana").post(f"{path}/reversion", data=form(delivered, reason="Era de otro")).status_code == 303
+
+
+def test_the_receipt_says_who_was_paid_what(sign_in: Any, shop: Shop) -> None:  # noqa: ANN401
+    """The shop's name, the fee, and what was paid; before that it is what is due, and until when."""
+    parcel = shop.receive()
+    shop.package(parcel["package_id"])
+    site = next(site for site in shop.send("GET", "/sites")["items"] if site["site"] == parcel["site"])
+    clerk = sign_in("oscar")
+    before = clerk.get(f"/paquetes/{parcel['package_id']}/recibo").text
+    assert all(said in before for said in (site["name"], "Cuenta por pagar", "$1.500", "Cambia de nuevo el"))
+    due = {"payment_method": "NEQUI", "amount": 1500, "collected_by": "Su hermana"}
+    shop.send("POST", f"/packages/{parcel['package_id']}/delivery", json=due)
+    shop.package(parcel["package_id"])
+    after = clerk.get(f"/paquetes/{parcel['package_id']}/recibo").text
+    assert all(said in after for said in (site["name"], "Recibo", "Nequi", "Pagado", "Su hermana"))
+    assert "Cambia de nuevo el" not in after
+
+
+@EVERYWHERE
+def test_it_follows_what_another_person_does(visitor: Visitor, shop: Shop, language: str, size: str) -> None:
+    """A change shows by itself, and what was opened stays so; somebody who is typing is told, and keeps their words."""
+    _ = translations(language).gettext
+    parcel = shop.receive()
+    path = f"/packages/{parcel['package_id']}"
+    shop.send("GET", path)
+    page = visitor.open(f"/paquetes/{parcel['package_id']}", size=size, language=language)
+    expect(page.locator("#live")).to_have_class(re.compile("is-live"))
+    page.get_by_text(_("Move"), exact=True).first.click()
+    shop.send("PATCH", path, json={"observations": "Húmedo"})
+    expect(page.locator(".facts")).to_contain_text("Húmedo")
+    field = page.get_by_label(_("To position"))
+    field.fill("A-899")
+    shop.send("PATCH", path, json={"observations": "Seco"})
+    expect(page.locator("#changed")).to_contain_text(_("This parcel has changed meanwhile."))
+    expect(page.locator(".facts")).to_contain_text("Húmedo")
+    expect(field).to_have_value("A-899")
+    page.get_by_role("link", name=_("Show it as it is now")).click()
+    expect(page.locator(".facts")).to_contain_text("Seco")
 
 
 @EVERYWHERE

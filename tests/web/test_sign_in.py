@@ -12,9 +12,10 @@ from infra.auth import Role
 from infra.settings import Settings
 from tests.support import Clock
 from tests.web.axe import violations
-from tests.web.conftest import Visitor
+from tests.web.conftest import EVERYWHERE, Visitor
 from tests.web.shop import PASSWORD, run_apart
 from web.api import create_app
+from web.localization import translations
 
 
 @pytest.mark.parametrize("size", ["wide", "narrow"])
@@ -36,15 +37,17 @@ def test_in_and_out(visitor: Visitor, size: str, language: str, button: str) -> 
     expect(page.get_by_role("button", name=button)).to_be_visible()
 
 
-def test_a_wrong_password_is_said_and_the_name_kept(visitor: Visitor) -> None:
+@EVERYWHERE
+def test_a_wrong_password_is_said_and_the_name_kept(visitor: Visitor, language: str, size: str) -> None:
     """What was typed stays, and the cursor waits where it is needed."""
-    page = visitor.open("/entrar", who=None)
-    page.get_by_label("Usuario").fill("oscar")
-    page.get_by_label("Contraseña").fill("otra-clave-cualquiera")
-    page.get_by_label("Contraseña").press("Enter")
-    expect(page.get_by_role("alert")).to_have_text("El usuario o la contraseña no son correctos.")
-    expect(page.get_by_label("Usuario")).to_have_value("oscar")
-    expect(page.get_by_label("Contraseña")).to_be_focused()
+    _ = translations(language).gettext
+    page = visitor.open("/entrar", who=None, size=size, language=language)
+    page.get_by_label(_("User name")).fill("oscar")
+    page.get_by_label(_("Password")).fill("otra-clave-cualquiera")
+    page.get_by_label(_("Password")).press("Enter")
+    expect(page.get_by_role("alert")).to_have_text(_("The name or the password is wrong."))
+    expect(page.get_by_label(_("User name"))).to_have_value("oscar")
+    expect(page.get_by_label(_("Password"))).to_be_focused()
     visitor.faults.clear()  # the browser itself remarks on the 401
 
 

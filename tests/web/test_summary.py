@@ -3,18 +3,17 @@
 import re
 from datetime import datetime
 
-import pytest
 from playwright.sync_api import expect
 
 from infra.clock import BOGOTA
 from tests.web.axe import violations
-from tests.web.conftest import Visitor
+from tests.web.conftest import EVERYWHERE, Visitor
 from tests.web.shop import Shop
 from web.localization import pesos, translations
 from web.pages.summary import PLACES
 
 
-@pytest.mark.parametrize(("language", "size"), [("es", "wide"), pytest.param("en", "narrow", marks=pytest.mark.long)])
+@EVERYWHERE
 def test_counts_shelf_and_money(visitor: Visitor, shop: Shop, language: str, size: str) -> None:
     """The day's money by method, person and day; a place on the shelf leads to its parcel, a count to its listing."""
     parcel, paid = shop.receive(), shop.receive()
@@ -47,7 +46,22 @@ def test_counts_shelf_and_money(visitor: Visitor, shop: Shop, language: str, siz
     expect(page.locator("#count")).to_have_text(re.compile(rf" (de|of) {re.escape(count)}$"))
 
 
-@pytest.mark.parametrize(("language", "size"), [("en", "wide"), pytest.param("es", "narrow", marks=pytest.mark.long)])
+@EVERYWHERE
+def test_it_follows_the_shop(visitor: Visitor, shop: Shop, language: str, size: str) -> None:
+    """What somebody receives is counted and on the shelf without the page being asked for, and the focus stays."""
+    shop.package(shop.receive()["package_id"])
+    page = visitor.open("/resumen", who="vera", size=size, language=language)
+    expect(page.locator("#live")).to_have_class(re.compile("is-live"))
+    tile = page.locator(".tile[href*='status=RECEIVED']")
+    count = int(re.sub(r"\D", "", tile.locator("b").inner_text()))
+    tile.focus()
+    shop.receive()
+    separator = "." if language == "es" else ","
+    expect(tile.locator("b")).to_have_text(f"{count + 1:,}".replace(",", separator))
+    expect(tile).to_be_focused()
+
+
+@EVERYWHERE
 def test_income_leads_to_its_parcels(visitor: Visitor, shop: Shop, language: str, size: str) -> None:
     """By day, method and person: its rows bring in the bar's amount, right after a delivery was taken back."""
     _ = translations(language).gettext
@@ -76,7 +90,7 @@ def test_income_leads_to_its_parcels(visitor: Visitor, shop: Shop, language: str
         page.goto("/resumen")
 
 
-@pytest.mark.parametrize(("language", "size"), [("es", "narrow"), pytest.param("en", "wide", marks=pytest.mark.long)])
+@EVERYWHERE
 def test_an_hour_and_a_stay_lead_to_their_parcels(visitor: Visitor, shop: Shop, language: str, size: str) -> None:
     """As many as the chart says, and the filters that lead there can be taken away one by one."""
     came, left = shop.receive(), shop.receive()

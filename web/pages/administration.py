@@ -1,8 +1,9 @@
 """`/administracion`: who may sign in, what is said of each site, how long its shelf is, and what parcels cost."""
 
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from fastapi import Form, Request, Response
@@ -136,7 +137,7 @@ async def add_member(request: Request, form: Annotated[NewStaff, Form()], clock:
         command = command_of(AddStaff, form.model_dump(exclude={"key"}))
         return await add_staff(command, transaction(request, form.key))
 
-    return await _done(request, clock(), run, N_("Added."))
+    return await _done(request, clock(), run, N_("Added."), form)
 
 
 @pages.post("/administracion/personal/{staff_id}")
@@ -151,7 +152,7 @@ async def change_member(
         command = command_of(ChangeStaff, form.model_dump(exclude=left_out))
         return await change_staff(staff_id, command, transaction(request, form.key, form.version))
 
-    return await _done(request, clock(), run, N_("Changed."))
+    return await _done(request, clock(), run, N_("Changed."), form)
 
 
 @pages.post("/administracion/sedes")
@@ -163,7 +164,7 @@ async def open_site(request: Request, form: Annotated[NewSite, Form()], clock: T
         given = form.model_dump(exclude={"key"}) | {"site": form.site.strip().upper()}
         return await add_site(command_of(AddSite, given), transaction(request, form.key))
 
-    return await _done(request, clock(), run, N_("The site is open, with positions 00 to 99."))
+    return await _done(request, clock(), run, N_("The site is open, with positions 00 to 99."), form)
 
 
 @pages.post("/administracion/sedes/{site}")
@@ -175,7 +176,7 @@ async def tell_of_site(site: str, request: Request, form: Annotated[SiteChange, 
         command = command_of(ChangeSite, form.model_dump(exclude={"key", "version"}))
         return await change_site(site, command, transaction(request, form.key, form.version))
 
-    return await _done(request, clock(), run, N_("Changed."))
+    return await _done(request, clock(), run, N_("Changed."), form)
 
 
 @pages.post("/administracion/posiciones")
@@ -187,7 +188,7 @@ async def lengthen_shelf(request: Request, form: Annotated[NewPositions, Form()]
         command = command_of(AddPositions, form.model_dump(exclude={"key", "site"}))
         return await add_positions(form.site, command, transaction(request, form.key))
 
-    return await _done(request, clock(), run, N_("The shelf is longer now."))
+    return await _done(request, clock(), run, N_("The shelf is longer now."), form)
 
 
 @pages.post("/administracion/tarifas")
@@ -202,7 +203,7 @@ async def change_tariff(request: Request, form: Annotated[NewTariff, Form()], cl
             given["valid_from"] = _instant(form.valid_from)
         return await set_tariff(command_of(SetTariff, given), transaction(request, form.key))
 
-    return await _done(request, clock(), run, N_("The tariff is set."))
+    return await _done(request, clock(), run, N_("The tariff is set."), form)
 
 
 def _instant(text: str) -> datetime:
@@ -212,13 +213,16 @@ def _instant(text: str) -> datetime:
         raise Invalid({"valid_from": ["must be a day and an hour"]}) from None
 
 
-async def _done(request: Request, now: datetime, run: Callable[[], Awaitable[Response]], said: str) -> Response:
-    """Run a command, then show the page anew; a refusal is said on it."""
+async def _done(
+    request: Request, now: datetime, run: Callable[[], Awaitable[Response]], said: str, form: AdminForm
+) -> Response:
+    """Run a command, then show the page anew; a refusal is said on it, and what was typed stays but for passwords."""
     _ = translator(request)
     try:
         answer = accepted(await run())
     except (Invalid, Conflict, PreconditionFailed) as problem:
-        return await _shown(request, now, _sentence(problem, _), problem.status)
+        typed = form.model_dump(exclude={"key", "version", "password"})
+        return await _shown(request, now, _sentence(problem, _), problem.status, typed)
     response = RedirectResponse("/administracion", 303)
     session.remember(response, answer)
     flash.leave(response, _(said))
@@ -236,7 +240,13 @@ def _sentence(problem: Problem, _: Callable[[str], str]) -> str:
     return _(CONFLICTS.get(problem.detail, problem.detail))
 
 
-async def _shown(request: Request, now: datetime, refusal: str | None = None, status: int = 200) -> Response:
+async def _shown(
+    request: Request,
+    now: datetime,
+    refusal: str | None = None,
+    status: int = 200,
+    typed: Mapping[str, Any] = MappingProxyType({}),
+) -> Response:
     staff, sites, tariffs = await read(request, list_staff.fetch(now), list_sites.fetch(now), list_tariffs.fetch(now))
     context = {
         "staff": staff["items"],
@@ -245,6 +255,7 @@ async def _shown(request: Request, now: datetime, refusal: str | None = None, st
         "in_force": in_force(tariffs["items"], now),
         "roles": ROLES,
         "refusal": refusal,
+        "typed": typed,
         "new_key": lambda: str(uuid.uuid4()),
     }
     return render(request, "administration.html", context, status=status)

@@ -24,7 +24,7 @@ from infra.clock import BOGOTA, TheClock
 from infra.errors import Conflict, Forbidden, Invalid, NotFound, PreconditionFailed, Problem, UnsupportedMediaType
 from infra.fields import Message
 from infra.routing import takes_up_to
-from queries import get_package, package_fee, package_history
+from queries import get_package, list_sites, package_fee, package_history
 from web import flash, session
 from web.codes import code128, qr
 from web.localization import N_, instant
@@ -193,10 +193,11 @@ async def show_receipt(package_id: uuid.UUID, request: Request, clock: TheClock)
 
 
 async def _printed(request: Request, package_id: uuid.UUID, now: datetime, template: str) -> Response:
-    queries = (get_package.fetch(package_id, now), package_fee.fetch(package_id, now))
-    parcel, fee = await read(request, *queries)
+    queries = (get_package.fetch(package_id, now), package_fee.fetch(package_id, now), list_sites.fetch(now))
+    parcel, fee, sites = await read(request, *queries)
     bare = parcel["tracking_code"].replace("-", "")
-    context = {"parcel": parcel, "fee": fee, "qr": qr(bare), "bars": code128(bare), **WORDS}
+    site = next(each for each in sites["items"] if each["site"] == parcel["site"])
+    context = {"parcel": parcel, "fee": fee, "site": site, "qr": qr(bare), "bars": code128(bare), **WORDS}
     return render(request, template, context)
 
 

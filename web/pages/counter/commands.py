@@ -55,15 +55,21 @@ class Writer:
         package: dict[str, Any] = json.loads(kept[3])
         return package
 
-    async def receive(self, guide: str, name: str | None, phone: str | None, codes: list[str]) -> dict[str, Any]:
-        """Receive a parcel, announced or not, with the other codes of its label; gives it, or raises the Problem."""
+    async def receive(
+        self, guide: str, name: str | None, phone: str | None, codes: list[str], carrier: str | None = None
+    ) -> dict[str, Any]:
+        """Receive a parcel, announced or not, with the other codes of its label; gives it, or raises the Problem.
+
+        Its carrier is whose code it has, else who was announced, else who brought the parcel before.
+        """
         given = {
             "guide_number": guide,
             "customer_name": name,
             "customer_phone": phone,
             "package_type": self._work.package_type,
             "condition": self._work.condition,
-            "carrier": carrier_of(guide),
+            "carrier": carrier_of(guide) or carrier or self._work.carrier,
+            "site": self._work.site,
             "position": self._work.position,
             "observations": self._work.observations,
             "other_codes": codes or None,

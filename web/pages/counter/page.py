@@ -6,7 +6,7 @@ from urllib.parse import quote
 from fastapi import Form, Request, Response
 
 from infra.auth import Role, allow
-from queries import get_package
+from queries import get_package, list_sites
 from web import session
 from web.codes import code128
 from web.localization import N_, translations
@@ -64,12 +64,14 @@ async def _shown(request: Request, template: str, work: Work, answer: Answer) ->
     now = request.app.state.clock()
     parcels = await read(request, *(get_package.fetch(id_, now) for id_ in work.package_id)) if work.package_id else []
     parcels = parcels if isinstance(parcels, list) else [parcels]
+    sites = await read(request, list_sites.fetch(now))
     work.due = [parcel["due"] for parcel in parcels]  # what is shown now is what the clerk asks for
     context: dict[str, Any] = {
         "work": work,
         "answer": answer,
         "parcels": parcels,
         "total": sum(work.due),
+        "sites": sites["items"],
         "types": dict(zip(TYPES, zip(TYPES.values(), KEYS, strict=False), strict=True)),
         "conditions": dict(zip(CONDITIONS, zip(CONDITIONS.values(), KEYS[2:], strict=True), strict=True)),
         "methods": dict(zip(METHODS, zip(METHODS.values(), KEYS, strict=False), strict=True)),

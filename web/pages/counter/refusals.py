@@ -20,6 +20,7 @@ SENTENCES = {
     "Somebody else acted on this package at the same time": N_(
         "Somebody else acted on it at this moment: scan it again."
     ),
+    "This phone number belongs to another customer": N_("Another customer has this phone."),
     "This guide number belongs to another parcel": N_("Another parcel has this guide."),
     "The announcement is older than 30 days: receive it by its guide number": N_(
         "The announcement has lapsed: receive it at the counter, by its guide."
@@ -34,6 +35,9 @@ SENTENCES = {
 FIELDS = {
     "guide_number": N_("A guide has 5 to 50 letters, digits or dashes."),
     "customer_name": N_("A name has 2 to 100 characters."),
+    "name": N_("A name has 2 to 100 characters."),
+    "phone": N_("That isn't a phone number. Outside Colombia it needs + and the country code."),
+    "email": N_("That isn't an e-mail address."),
     "customer_phone": N_("That isn't a phone number. Outside Colombia it needs + and the country code."),
     "amount": N_("An amount is in whole pesos, as $1.500."),
     "position": N_("There is no such position at this site."),

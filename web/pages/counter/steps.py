@@ -2,18 +2,18 @@
 
 import re
 import uuid
-from typing import Any, cast
+from typing import Any
 
 from fastapi import Request
 
-from db.package_document import PaymentMethod, Status
+from db.package_document import Status
 from infra.errors import Conflict, Invalid, PreconditionFailed, Problem
 from infra.fields import phone_number
-from queries import get_package, list_customers, list_packages, lookup_packages
+from queries import get_customer, get_package, list_customers, list_packages, lookup_packages
 from queries.list_customers import CustomerPage
 from queries.list_packages import PackageFilters
 from web.pages.counter import refusals
-from web.pages.counter.codes import COMMANDS
+from web.pages.counter.codes import COMMANDS, METHODS
 from web.pages.counter.commands import Writer
 from web.pages.counter.work import MOST_CODES, Answer, Work, bare
 from web.reading import read
@@ -30,6 +30,14 @@ GUIDE = re.compile(r"(?=.*[0-9])[A-Za-z0-9-]{5,50}")
 
 MARK = re.compile(r"^\][A-Za-z][0-9]")
 """What some scanners put before a code to tell its kind."""
+
+
+def as_id(text: str) -> uuid.UUID | None:
+    """Read an id; None if it isn't one."""
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        return None
 
 
 def as_phone(text: str) -> str | None:
@@ -108,7 +116,8 @@ class Counter:
 
     async def choose_method(self) -> Answer:
         """Note how the customer pays."""
-        self.work.method = cast("PaymentMethod", self.work.q)
+        if self.work.q in METHODS:
+            self.work.method = self.work.q
         return Answer(kind="none")
 
     async def recognise(self, text: str) -> Answer:
@@ -118,7 +127,7 @@ class Counter:
             return self.was_received(earlier)
         # While a guide is at hand, a code that isn't one parcel's alone is one more of its label.
         vague = {"phone", "other_code"} if self.work.guide else {"phone"}
-        named = [item for item in found if item["matched_by"] not in vague]
+        named = [item for item in found if item["matched_by"] not in vague and self.is_here(item)]
         present = next((item for item in named if item["status"] in PRESENT), None)
         if present is not None:
             return await self.go_on_with(present)
@@ -130,11 +139,16 @@ class Counter:
             return await self.new_guide(text.replace(" ", "").upper())
         return await self.customers(text)
 
+    def is_here(self, found: dict[str, Any]) -> bool:
+        """Tell whether what was found is meant: shelves of several sites have places of the same name."""
+        return found["matched_by"] != "position" or self.work.site in (None, found["site"])
+
     async def go_on_with(self, package: dict[str, Any]) -> Answer:
         """Hand over what is in storage, receive what is announced."""
         if package["status"] == "RECEIVED":
             return self.put_into_hand_over(package)
-        return await self.receive(package["guide_number"], package["recipient_name"], package["customer"]["phone"])
+        whose = package["recipient_name"], package["customer"]["phone"]
+        return await self.receive(package["guide_number"], *whose, carrier=package["carrier"])
 
     async def new_guide(self, guide: str) -> Answer:
         """Take a guide that nobody has announced: receive it for the pinned customer, or ask whose it is.
@@ -188,11 +202,11 @@ class Counter:
         text = self._("%(code)s is another code of %(guide)s.") % {"code": code, "guide": package["guide_number"]}
         return Answer(kind="note", sound="good", text=text)
 
-    async def receive(self, guide: str, name: str | None, phone: str | None) -> Answer:
+    async def receive(self, guide: str, name: str | None, phone: str | None, carrier: str | None = None) -> Answer:
         """Receive a parcel; what is refused stays on the counter."""
         try:
             codes = self.work.other_code if bare(self.work.guide or "") == bare(guide) else []
-            package = await self.writer.receive(guide, name, phone, codes)
+            package = await self.writer.receive(guide, name, phone, codes, carrier)
         except Problem as problem:
             return self.was_refused(guide, problem)
         return self.was_received(package)
@@ -239,10 +253,15 @@ class Counter:
         """Look a name up; of a single match the parcels are shown at once."""
         found = await self.find_customers(text)
         if len(found) == 1:
-            return await self.parcels_of(found[0]["customer_id"])
+            return await self.parcels_of(uuid.UUID(found[0]["customer_id"]))
         if not found:
             return Answer(kind="note", sound="bad", text=self._("Nothing is found for “%(text)s”.") % {"text": text})
-        return Answer(kind="customers", sound="ask", customers=found)
+        return self.several(found)
+
+    def several(self, found: list[dict[str, Any]]) -> Answer:
+        """Let one of several customers be chosen."""
+        text = self._("Several match: type the number beside one, more of the name, or the phone.")
+        return Answer(kind="customers", sound="ask", customers=found, text=text)
 
     async def find_customers(self, text: str) -> list[dict[str, Any]]:
         """Give the first customers that the words find."""
@@ -254,21 +273,22 @@ class Counter:
         found: list[dict[str, Any]] = (await read(self.request, list_customers.fetch(page, self.now, key)))["items"]
         return found
 
-    async def parcels_of(self, customer_id: str) -> Answer:
+    async def parcels_of(self, customer_id: uuid.UUID) -> Answer:
         """Show what a customer has in storage or announced."""
         key: str = self.request.app.state.signing_key
-        filters = PackageFilters(customer_id=uuid.UUID(customer_id), status=list(PRESENT))
+        filters = PackageFilters(customer_id=customer_id, status=list(PRESENT))
         found = (await read(self.request, list_packages.fetch(filters, self.now, key)))["items"]
         if not found:
             return Answer(kind="note", sound="bad", text=self._("This customer has nothing here."))
         return Answer(kind="parcels", sound="ask", packages=found)
 
     async def customer_by_phone(self, phone: str) -> Answer:
-        """Take the customer who has this phone; a new one is asked their name."""
+        """Take the customer who has this phone; a new one has the name that was typed before it, or is asked for it."""
         found = [one for one in await self.find_customers(phone.removeprefix("+57")) if one["phone"] == phone]
+        named = self.work.customer_name if self.work.customer_phone is None else None
         self.work.customer_phone = phone
-        self.work.customer_name = found[0]["name"] if found else None
-        if found:
+        self.work.customer_name = found[0]["name"] if found else named
+        if self.work.customer_name:
             return Answer(kind="ask", sound="good", text=self._("Enter receives it."))
         return Answer(kind="ask", sound="ask", text=self._("A new customer: type their name."))
 
@@ -283,16 +303,21 @@ class Counter:
         if len(found) == 1:
             return self.chosen(found[0]["name"], found[0]["phone"])
         if found:
-            return Answer(kind="customers", sound="ask", customers=found)
-        return Answer(kind="ask", sound="bad", text=self._("Nobody is called that: type their phone, then their name."))
+            return self.several(found)
+        self.work.customer_name = text
+        return Answer(
+            kind="ask", sound="ask", text=self._("Nobody is called that yet: type their phone, if it is known.")
+        )
 
     async def choose(self) -> Answer:
         """Take the customer who was picked: for the guide that waits, or to see their parcels."""
+        customer_id = as_id(self.work.q)
+        if customer_id is None:
+            return await self.show()
         if self.work.guide is None:
-            return await self.parcels_of(self.work.q)
-        found = await self.find_customers(self.work.customer_name or "")
-        picked = next((one for one in found if one["customer_id"] == self.work.q), None)
-        return self.chosen(picked["name"], picked["phone"]) if picked else await self.show()
+            return await self.parcels_of(customer_id)
+        picked = await read(self.request, get_customer.fetch(customer_id, self.now))
+        return self.chosen(picked["name"], picked["phone"])
 
     def chosen(self, name: str, phone: str | None) -> Answer:
         """Set the customer of the guide that waits."""
@@ -301,17 +326,21 @@ class Counter:
 
     async def add(self) -> Answer:
         """Add one of the parcels shown to the hand-over."""
-        package = await read(self.request, get_package.fetch(uuid.UUID(self.work.q), self.now))
+        package_id = as_id(self.work.q)
+        if package_id is None:
+            return await self.show()
+        package = await read(self.request, get_package.fetch(package_id, self.now))
         if package["status"] != "RECEIVED":
             why = refusals.STATUSES[package["status"]]
             return Answer(kind="over", sound="bad", package=package, text=self._(why))
         answer = self.put_into_hand_over(package)
-        others = await self.parcels_of(package["customer"]["customer_id"])
+        others = await self.parcels_of(uuid.UUID(package["customer"]["customer_id"]))
         return answer if answer.text else others.model_copy(update={"sound": "good"})
 
     async def add_all(self) -> Answer:
         """Add all that a customer has in storage to the hand-over."""
-        shown = await self.parcels_of(self.work.q)
+        customer_id = as_id(self.work.q)
+        shown = await (self.show() if customer_id is None else self.parcels_of(customer_id))
         for package in shown.packages:
             if package["status"] == "RECEIVED":
                 self.put_into_hand_over(package)

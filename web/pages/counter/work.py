@@ -1,11 +1,12 @@
 """What is on the counter: the page sends it with each scan, and gets back what it has become."""
 
 import uuid
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from db.package_document import Condition, PackageType, PaymentMethod
+from infra.fields import OptionalPhone
 
 MOST_PENDING = 500
 MOST_HANDED_OVER = 100
@@ -22,8 +23,18 @@ def _pesos(value: object) -> object:
     return digits or None
 
 
-OptionalText = Annotated[str | None, BeforeValidator(_absent_if_blank), Field(max_length=1000)]
-OptionalPesos = Annotated[int | None, BeforeValidator(_pesos), Field(ge=0, le=10**12)]
+def _printable(value: object) -> object:
+    """Leave out what no keyboard types: some scanners send separators within a code."""
+    return "".join(filter(str.isprintable, value)) if isinstance(value, str) else value
+
+
+def _typed(value: object) -> object:
+    return _absent_if_blank(_printable(value))
+
+
+Typed = Annotated[str, BeforeValidator(_printable)]
+OptionalText = Annotated[Annotated[str, Field(max_length=1000)] | None, BeforeValidator(_typed)]
+OptionalPesos = Annotated[Annotated[int, Field(ge=0, le=10**12)] | None, BeforeValidator(_pesos)]
 
 
 def bare(code: str) -> str:
@@ -31,7 +42,7 @@ def bare(code: str) -> str:
     return code.replace("-", "").upper()
 
 
-Waiting = Annotated[str, Field(max_length=1200, pattern=r"\S")]
+Waiting = Annotated[str, Field(max_length=1200, pattern=r"\S"), BeforeValidator(_printable)]
 
 
 class Work(BaseModel):
@@ -46,10 +57,12 @@ class Work(BaseModel):
 
     key: str = Field(default="", max_length=80, pattern=r"^[A-Za-z0-9-]*$")
     action: str = Field(default="scan", max_length=20)
-    q: str = Field(default="", max_length=200)
+    q: Typed = Field(default="", max_length=200)
 
     package_type: PackageType = "NORMAL"
     condition: Condition = "GOOD"
+    site: OptionalText = None
+    carrier: OptionalText = None
     position: OptionalText = None
     observations: OptionalText = None
     guide: OptionalText = None
@@ -57,9 +70,9 @@ class Work(BaseModel):
     last: Annotated[uuid.UUID | None, BeforeValidator(_absent_if_blank)] = None
     last_guide: OptionalText = None
     customer_name: OptionalText = None
-    customer_phone: OptionalText = None
+    customer_phone: OptionalPhone = None
     pinned_name: OptionalText = None
-    pinned_phone: OptionalText = None
+    pinned_phone: OptionalPhone = None
     pending: list[Waiting] = Field(default=[], max_length=MOST_PENDING)
 
     package_id: list[uuid.UUID] = Field(default=[], max_length=MOST_HANDED_OVER)
@@ -69,6 +82,12 @@ class Work(BaseModel):
     charged: OptionalPesos = None
     amount_reason: OptionalText = None
     collected_by: OptionalText = None
+
+    @model_validator(mode="after")
+    def _one_due_each(self) -> Self:
+        if len(self.due) != len(self.package_id):
+            raise ValueError("each parcel comes with what is due for it")
+        return self
 
     def set_aside(self) -> None:
         """Put the guide that waits for its customer with the others that do."""

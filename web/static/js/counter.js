@@ -107,10 +107,14 @@ function byHand(values) {
 /** Do what is typed for the page itself, not for the service: what follows a mark, or a code that sets a choice. */
 function isForThePage(text) {
   const [mark, rest] = [text[0], text.slice(1).trim()];
+  // A number is of what is shown now; while a scan waits to be answered, it is a scan like any other.
+  const shown = /^\d$/.test(text) && !queue.steps.length && work().querySelector(`[data-number="${text}"]`);
   const choice = document.querySelector(`#settings [data-command="${CSS.escape(text.toUpperCase())}"]`);
   if (mark === "@") byHand({ position: rest.toUpperCase() });
+  else if (mark === "&") byHand({ carrier: rest });
   else if (mark === "#") byHand({ observations: rest });
   else if (/^\$\s*[\d.]+$/.test(text) && byId("received")) give(text);
+  else if (shown) shown.click();
   else if (choice) choice.click();
   else return false;
   play("ask");
@@ -280,7 +284,7 @@ document.addEventListener("keydown", (event) => {
     target.click();
   } else if (event.key === "Escape") {
     event.preventDefault();
-    if (event.target.closest?.(".by-hand")) event.target.value = "";
+    if (event.target.closest?.(".by-hand input")) event.target.value = "";
     else if (!suggestions.hidden) close();
     else if (field.value) field.value = "";
     else step("cancel", "");

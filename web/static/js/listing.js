@@ -1,14 +1,14 @@
 // The listing: keeps itself up to date without moving what somebody looks at, and knows a few keys.
-import { follow, oneAtATime } from "./live.js";
+import "./ago.js";
+import { follow, oneAtATime, say, staysAsItIs } from "./live.js";
 
 const PAGE = 50;
 const LONGEST_TIMER = 2 ** 31 - 1;
 const listing = () => document.getElementById("listing");
 const rows = () => document.querySelectorAll("#rows > tr[data-version]");
-const live = document.getElementById("live");
 
 // What somebody is typing is theirs until they leave the field.
-Idiomorph.defaults.ignoreActiveValue = true;
+Idiomorph.defaults.callbacks.beforeNodeMorphed = (old, next) => !staysAsItIs(old, next);
 
 let batch = 0;
 let asked = 0; // grows with every request of the person's own, which a refresh must not overwrite
@@ -56,12 +56,6 @@ function wakeWhenFeesChange() {
   clearTimeout(timer);
   const at = listing().dataset.refreshAt;
   if (at) timer = setTimeout(refreshSoon, Math.min(Math.max(Date.parse(at) - Date.now(), 0) + 50, LONGEST_TIMER));
-}
-
-function say(isLive) {
-  live.textContent = isLive ? live.dataset.live : live.dataset.away;
-  live.classList.toggle("is-live", isLive);
-  live.classList.toggle("is-away", !isLive);
 }
 
 follow(

@@ -14,6 +14,20 @@ export function follow(changed, connected) {
   });
 }
 
+/** Say in the page whether it follows. */
+export function say(isLive) {
+  const live = document.getElementById("live");
+  live.textContent = isLive ? live.dataset.live : live.dataset.away;
+  live.classList.toggle("is-live", isLive);
+  live.classList.toggle("is-away", !isLive);
+}
+
+/** Tell what a redrawn page leaves alone: what somebody is typing into, and what is as it was. */
+export function staysAsItIs(old, next) {
+  const isTypedInto = old === document.activeElement && old.matches("input, select, textarea");
+  return isTypedInto || old.isEqualNode(next);
+}
+
 /** Make a function that runs `work` now, and once more at its end where it was called meanwhile. */
 export function oneAtATime(work) {
   let isRunning = false;

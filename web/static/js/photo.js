@@ -45,7 +45,6 @@ export function album(told, changed) {
 
 /** Let a form go as soon as its photo is chosen. */
 export function sendsItself(form) {
-  form.classList.add("is-live");
   form.addEventListener("change", async ({ target }) => {
     const chosen = new DataTransfer();
     for (const file of target.files) chosen.items.add(await smaller(file));

@@ -1,0 +1,4 @@
+// The summary follows the shop.
+import { keepFresh } from "./fresh.js";
+
+keepFresh(() => true);
