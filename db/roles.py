@@ -107,16 +107,24 @@ def make_roles(conn: Db) -> None:
 
 
 def give_rights(conn: Db) -> None:
-    """Give each role that there is what it needs of this schema; nothing is taken that an operator gave."""
+    """Give each role that there is what it needs of this schema; nothing is taken that an operator gave by name."""
     present = [name for name in ROLES if _exists(conn, name)]
     if missing := [name for name in ROLES if name not in present]:
         log.warning("roles_missing", roles=missing)
+    _keep_from_making_tables(conn)
     relations = [Relation(*row) for row in conn.execute(RELATIONS)]
     if PROJECT_ROLE in present:
         _hand_over(conn, relations)
     for grant in wanted(relations):
         if grant.role in present and not grant.is_held(conn):
             grant.give(conn)
+
+
+def _keep_from_making_tables(conn: Db) -> None:
+    """Take from everybody what PostgreSQL gives them unasked: temporary tables, which fill a disk like others."""
+    name = sql.Identifier(conn.info.dbname)
+    if _value(conn, "SELECT has_database_privilege('public', current_database(), 'TEMPORARY')"):
+        conn.execute(sql.SQL("REVOKE TEMPORARY ON DATABASE {} FROM PUBLIC").format(name))
 
 
 def _hand_over(conn: Db, relations: Sequence[Relation]) -> None:

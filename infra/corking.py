@@ -29,8 +29,8 @@ class CorkedTransport(asyncio.Transport):
             self.write(data)
 
     def _flush(self) -> None:
-        if self._written:
-            written, self._written = self._written, []
+        written, self._written = self._written, []
+        if written and not self._transport.is_closing():  # whom it was for may have hung up within the turn
             self._transport.writelines(written)
 
     def write_eof(self) -> None:

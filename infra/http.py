@@ -284,6 +284,7 @@ def create_app(title: str, description: str, routers: Iterable[APIRouter], lifes
         description=description,
         version="1.0.0",
         lifespan=lifespan,
+        openapi_url=None,  # see `infra.documentation`
         docs_url=None,
         redoc_url=None,
         telemetry=OURS_INSTEAD,

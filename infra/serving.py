@@ -5,12 +5,16 @@ proxy in front of it does no such thing, but a process must not need one to stay
 """
 
 import asyncio
+import contextlib
 import json
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.supervisors import Multiprocess
 
 from infra.corking import CorkedTransport
 from infra.errors import PROBLEM_TYPE, Malformed
@@ -32,6 +36,9 @@ IDLE_FOR = 15
 
 DRAINED_WITHIN = 5
 """Seconds from SIGTERM in which what has been asked is answered."""
+
+STARTED_WITHIN = 30
+"""Seconds that a worker may take to begin, where processors are short."""
 
 
 class PatientProtocol(HttpToolsProtocol):
@@ -121,15 +128,28 @@ PROTOCOLS: dict[str, Any] = {"http": PatientProtocol, "ws": "none"}
 """No WebSockets: nothing of ours speaks by them, and uvicorn would log whole addresses, queries too, of who asks."""
 
 
+class Workers(Multiprocess):
+    """uvicorn's own, but a worker is begun anew once it has ended, and not because it was silent for a while.
+
+    Where processors are short uvicorn's five seconds are over before a worker has begun: it is killed and begun again,
+    which takes time from all others, for ever. Meanwhile nobody would hear a SIGTERM.
+    """
+
+    def keep_subprocess_alive(self) -> None:
+        """Replace those that have ended."""
+        if not all(worker.process.is_alive() for worker in self.processes):
+            super().keep_subprocess_alive()
+
+
 def serve(application: str, folder: str, host: str, port: int, workers: int) -> None:
     """Serve an application, given as `module:factory` in the folder, until SIGTERM; then drain and end."""
-    uvicorn.run(
+    sys.path.insert(0, folder)
+    config = uvicorn.Config(
         application,
         factory=True,
         host=host,
         port=port,
         workers=workers,
-        app_dir=folder,
         **PROTOCOLS,
         log_config=None,
         access_log=False,
@@ -137,4 +157,13 @@ def serve(application: str, folder: str, host: str, port: int, workers: int) -> 
         proxy_headers=False,  # who asks is decided by infra.addresses, from TRUSTED_PROXIES alone
         timeout_keep_alive=IDLE_FOR,
         timeout_graceful_shutdown=DRAINED_WITHIN,
+        timeout_worker_healthcheck=STARTED_WITHIN,
     )
+    if config.workers > 1:
+        Workers(config, sockets=[config.bind_socket()]).run()
+        return
+    server = uvicorn.Server(config)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
+        sys.exit(STARTUP_FAILURE)

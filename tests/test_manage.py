@@ -224,6 +224,24 @@ def test_what_dies_is_started_again(shop: Shop) -> None:
 
 
 @pytest.mark.long
+def test_a_worker_that_gets_no_processor_for_a_while_is_kept(shop: Shop) -> None:
+    """It isn't dead: killing what is slow for want of processors, and starting it anew, takes more of them."""
+    shop.environment["PAQUETERIA_WORKERS"] = "2"
+    with shop.up():
+        api = shop.child("serve")
+        assert api is not None
+        workers = [child for child in api.children(recursive=True) if "spawn_main" in " ".join(child.cmdline())]
+        assert len(workers) == 2
+        for worker in workers:
+            worker.suspend()
+        time.sleep(8)  # uvicorn's own patience is five seconds, and it looks every half
+        for worker in workers:
+            worker.resume()
+        wait_until(shop.is_ready)
+        assert all(worker.is_running() for worker in workers)
+
+
+@pytest.mark.long
 def test_whichever_worker_is_asked_tells_of_all(shop: Shop) -> None:
     """Sums over the workers and the projector; one that is killed takes away what it had open, and no count.
 

@@ -54,7 +54,9 @@ def _table(section: Section) -> Table:
     if isinstance(section, dict):
         section = [{"what": key.replace("_", " "), "": _told(key, value)} for key, value in section.items()]
     columns = list(dict.fromkeys(column for row in section for column in row))
-    table = Table(*(column.replace("_", " ") for column in columns), box=None, pad_edge=True)
+    table = Table(box=None, pad_edge=True)
+    for number, column in enumerate(columns):  # what a row is about is read whole, however narrow the terminal
+        table.add_column(column.replace("_", " "), no_wrap=number == 0 and column != "statement", overflow="fold")
     for row in section[:MOST_LINES]:
         table.add_row(*(escape(_cell(row, column)) for column in columns))
     if len(section) > MOST_LINES:

@@ -122,3 +122,17 @@ def test_a_program_gets_json_and_a_person_a_table() -> None:
     show(Console(file=told, width=100), report, ["late"])
     assert "unknown: not allowed" in told.getvalue()
     assert told.getvalue().endswith("late\n")
+
+
+def test_what_a_row_is_about_is_read_whole_on_a_narrow_terminal() -> None:
+    """Four tables called `packag…` tell nothing; a statement is too long for that, and goes over several lines."""
+    name = "package_listing_by_announcement_index"
+    figures = {f"column_{number}": 1234.5 for number in range(8)}
+    report: Report = {
+        "tables": [{"table": name, **figures}],
+        "slow_statements": [{"statement": "word " * 20, "calls": 1200, "mean_ms": 1.5, "total_seconds": 1.8}],
+    }
+    told = io.StringIO()
+    show(Console(file=told, width=80), report, [])
+    assert name in told.getvalue()
+    assert told.getvalue().count("word") == 20

@@ -9,7 +9,7 @@ from psycopg.conninfo import make_conninfo
 
 from db.embedded import PostgresServer
 from db.migrate import migrate
-from db.roles import PROJECTED, READ, READ_BY_NAME, set_passwords
+from db.roles import PROJECTED, READ, READ_BY_NAME, give_rights, set_passwords
 from infra.settings import PROJECT_ROLE, READ_ROLE, WRITE_ROLE, Settings
 from projections.rebuild import rebuild
 
@@ -136,6 +136,15 @@ def test_a_migration_gives_what_it_adds(database: str, as_role: As) -> None:
     as_role(WRITE_ROLE).execute("DELETE FROM added")
     with pytest.raises(REFUSED):
         as_role(READ_ROLE).execute("SELECT FROM added")
+
+
+def test_no_process_makes_tables_of_its_own(database: str, as_role: As) -> None:
+    """Not even temporary ones, which anybody may have by default: a restored database forgets that, until `migrate`."""
+    with psycopg.connect(database, autocommit=True) as owner:
+        give_rights(owner)
+    for role in (READ_ROLE, WRITE_ROLE):
+        with pytest.raises(REFUSED):
+            as_role(role).execute("CREATE TEMPORARY TABLE of_its_own ()")
 
 
 def test_whoever_may_not_make_roles_migrates_all_the_same(postgres: PostgresServer) -> None:

@@ -14,6 +14,10 @@ class Line(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.told: list[Any] = []
+        self.is_lost = False
+
+    def is_closing(self) -> bool:
+        return self.is_lost
 
     def writelines(self, list_of_data: Any) -> None:  # noqa: ANN401
         self.told.append(b"".join(list_of_data))
@@ -63,3 +67,14 @@ async def test_an_aborted_connection_sends_nothing_more(line: Line) -> None:
     corked.abort()
     await asyncio.sleep(0)
     assert line.told == ["abort"]
+
+
+@pytest.mark.anyio
+async def test_who_hangs_up_within_a_turn_is_sent_nothing(line: Line) -> None:
+    """Writing to a closed line is an exception that nobody waits for: one in the log for each client that was rude."""
+    corked = CorkedTransport(line, asyncio.get_running_loop())
+    corked.write(b"an answer")
+    line.is_lost = True
+    await asyncio.sleep(0)
+    assert line.told == []
+    assert corked.get_write_buffer_size() == 0

@@ -4,7 +4,7 @@ import contextlib
 import json
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 import psycopg
 import pytest
@@ -275,3 +275,25 @@ def test_late_is_said_and_what_is_missing_is_refused(client: TestClient) -> None
     answer = client.get("/health/ready")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
     assert answer.json() == {"status": "missing", "missing": {"database": "away"}, "warnings": {}}
+
+
+def test_the_interface_is_written_down_once() -> None:
+    """Whoever asks for the document again and again, without signing in, costs no more than its bytes."""
+
+    @contextlib.asynccontextmanager
+    async def nothing(_: FastAPI) -> AsyncIterator[None]:
+        yield
+
+    app = create_app("Test", "", [], nothing)
+    generate, made = app.openapi, []
+
+    def make() -> dict[str, Any]:
+        made.append(generate())
+        return made[-1]
+
+    app.__dict__["openapi"] = make
+    with TestClient(app) as client:
+        first, again = client.get("/openapi.json"), client.get("/openapi.json")
+    assert first.headers["content-type"] == "application/json"
+    assert first.json() == again.json()
+    assert len(made) == 1
