@@ -1,6 +1,7 @@
 """The one place that opens a command's transaction, commits it, makes it idempotent and writes its headers."""
 
 import contextlib
+import functools
 import hmac
 import json
 import re
@@ -13,6 +14,7 @@ from typing import Annotated, Any
 
 import psycopg
 from fastapi import Depends, Header, Request, Response
+from prometheus_client import Counter
 from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
 from pydantic import BaseModel
@@ -195,9 +197,9 @@ class Transaction:
         try:
             answer = await self._with_attempts(command, work)
         except Problem as problem:
-            metrics.COMMANDS.labels(name, problem.slug).inc()
+            _counter(name, problem.slug).inc()
             raise
-        metrics.COMMANDS.labels(name, "accepted" if answer.status < HTTPStatus.BAD_REQUEST else Conflict.slug).inc()
+        _counter(name, "accepted" if answer.status < HTTPStatus.BAD_REQUEST else Conflict.slug).inc()
         return answer.response()
 
     async def _with_attempts(self, command: object, work: Work) -> Answer:
@@ -306,6 +308,11 @@ class Transaction:
             "now": now,
             "forgotten": now - KEPT_FOR,
         }
+
+
+@functools.cache
+def _counter(command: str, outcome: str) -> Counter:
+    return metrics.COMMANDS.labels(command, outcome)
 
 
 async def _claim(conn: Connection, row: dict[str, Any]) -> Answer | None:
