@@ -16,8 +16,8 @@ from bench.shops import Bench
 from bench.traffic import sign_in
 from commands.packages import DOCUMENTS
 from commands.positions import LOWEST_FREE
+from commands.prepared import BEGIN_FOR_ANYONE
 from commands.receive_by_guide import FIND, STORE
-from commands.transaction import BEGIN_FOR_ANYONE
 from db.pools import connect
 from infra.errors import ConfigurationError
 from infra.settings import Settings

@@ -71,7 +71,7 @@ async def handle(conn: Connection, context: Context, package_id: uuid.UUID, phot
     photo_id = str(added and added[0])
     data = {"after": {"photo_id": photo_id, "media_type": MEDIA_TYPE, "bytes": photo.size}}
     await log_package(conn, "PackagePhotographed", package, context, data)
-    return await answer_package(conn, package, context, status=CREATED, location=f"/api/v1/photos/{photo_id}")
+    return answer_package(package, context, status=CREATED, location=f"/api/v1/photos/{photo_id}")
 
 
 async def run(package_id: uuid.UUID, file: bytes, transaction: Transaction) -> Response:

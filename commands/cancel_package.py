@@ -57,7 +57,7 @@ async def handle(conn: Connection, context: Context, package_id: uuid.UUID, comm
         },
     }
     await log_package(conn, "PackageCancelled", package, context, data)
-    return await answer_package(conn, package, context)
+    return answer_package(package, context)
 
 
 @routes.post("/packages/{package_id}/cancellation", response_model=Package, responses=PACKAGE_REFUSALS)

@@ -77,7 +77,7 @@ async def handle(conn: Connection, context: Context, package_id: uuid.UUID, comm
         customer_id=new["customer_id"] if phone else None,
     )
     await conn.execute(STORE, new | {"package_id": package_id, "changes": change_log.rows([change])})
-    return await answer_package(conn, package, context)
+    return answer_package(package, context)
 
 
 UPDATED = (

@@ -64,7 +64,7 @@ async def handle(conn: Connection, context: Context, package_id: uuid.UUID, comm
     stored = charges.charge(package_id, priced, context, due=due) | command.model_dump() | {"site_id": package.site_id}
     change = _change(context, package, priced, command)
     await conn.execute(STORE, stored | {"changes": change_log.rows([change])})
-    return await answer_package(conn, package, context)
+    return answer_package(package, context)
 
 
 def _change(context: Context, package: LockedPackage, priced: Price, command: DeliverPackage) -> change_log.Change:

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from psycopg.rows import class_row
 
+from commands.prepared import Shown
 from commands.transaction import OK, Context, Outcome
 from db import change_log
 from db.package_document import PACKAGE_DOCUMENT, PRICED
@@ -91,12 +92,11 @@ async def documents(conn: Connection, package_ids: Iterable[uuid.UUID], now: dat
     return dict(await (await conn.execute(DOCUMENTS, {"package_ids": list(package_ids), "now": now})).fetchall())
 
 
-async def answer_package(
-    conn: Connection, package: LockedPackage, context: Context, *, status: int = OK, location: str | None = None
+def answer_package(
+    package: LockedPackage, context: Context, *, status: int = OK, location: str | None = None
 ) -> Outcome:
     """Answer with the whole package, which is one version on."""
-    body = (await documents(conn, [package.package_id], context.now))[package.package_id]
-    return Outcome(status, body, package.version + 1, location)
+    return Outcome(status, Shown(package.package_id, context.now), package.version + 1, location)
 
 
 async def refuse(

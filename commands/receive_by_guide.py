@@ -17,6 +17,7 @@ from commands.customers import Person
 from commands.lapse_announcements import expire
 from commands.packages import ANNOUNCEMENT_LASTS, documents
 from commands.positions import NoPlace, Place, Wish
+from commands.prepared import Shown
 from commands.receive_package import ReceivePackage
 from commands.tracking_codes import new_tracking_code
 from commands.transaction import CREATED, OK, Context, Outcome, TheTransaction
@@ -298,9 +299,8 @@ async def handle(conn: Connection, context: Context, command: ReceiveByGuide) ->
             shown = await documents(conn, [result.blocker], context.now)
             result.problem.members["package"] = json.loads(shown[result.blocker])
         raise result.problem
-    body = (await documents(conn, [result.package_id], context.now))[result.package_id]
     location = f"/api/v1/packages/{result.package_id}" if result.status == CREATED else None
-    return Outcome(result.status, body, result.version, location)
+    return Outcome(result.status, Shown(result.package_id, context.now), result.version, location)
 
 
 @routes.post(

@@ -51,7 +51,7 @@ async def handle(conn: Connection, context: Context, package_id: uuid.UUID, comm
     after = {"status": "RECEIVED", "position": row and row[0], **command.model_dump(exclude={"position"})}
     before = {"status": package.status, "observations": package.observations}
     await log_package(conn, "PackageReceived", package, context, {"before": before, "after": after})
-    return await answer_package(conn, package, context)
+    return answer_package(package, context)
 
 
 @routes.post("/packages/{package_id}/reception", response_model=Package, responses=PACKAGE_REFUSALS)

@@ -38,7 +38,7 @@ async def handle(conn: Connection, context: Context, package_id: uuid.UUID, comm
     await conn.execute(UPDATE, {"package_id": package_id, "position_id": position_id})
     data = {"before": {"position": package.position}, "after": {"position": command.position}}
     await log_package(conn, "PackageRelocated", package, context, data)
-    return await answer_package(conn, package, context)
+    return answer_package(package, context)
 
 
 @routes.post("/packages/{package_id}/relocation", response_model=Package, responses=PACKAGE_REFUSALS)

@@ -70,7 +70,7 @@ async def handle(conn: Connection, context: Context, package_id: uuid.UUID, comm
         "after": {"status": "RECEIVED", "position": row and row[0], "paid": 0, "reason": command.reason},
     }
     await log_package(conn, "DeliveryReverted", package, context, data)
-    return await answer_package(conn, package, context)
+    return answer_package(package, context)
 
 
 @routes.post("/packages/{package_id}/delivery-reversal", response_model=Package, responses=PACKAGE_REFUSALS)

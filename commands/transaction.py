@@ -1,6 +1,7 @@
 """The one place that opens a command's transaction, commits it, makes it idempotent and writes its headers."""
 
 import contextlib
+import functools
 import hmac
 import json
 import re
@@ -13,16 +14,20 @@ from typing import Annotated, Any
 
 import psycopg
 from fastapi import Depends, Header, Request, Response
+from prometheus_client import Counter
+from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
 from pydantic import BaseModel
 
+from commands import prepared
+from commands.prepared import Shown
 from db import consistency
 from db.change_log import Change
 from db.connections import Connections, current_connections
 from db.pools import Connection
 from infra import keys, metrics
 from infra.addresses import client_address
-from infra.auth import SESSION_ENDED, ApiKey, Caller, Identity, anyone
+from infra.auth import SESSION_ENDED, Caller, Identity, anyone
 from infra.clock import Clock, current_clock
 from infra.errors import PROBLEM_TYPE, Conflict, Malformed, PreconditionFailed, Problem, Unauthenticated, Unavailable
 
@@ -81,16 +86,6 @@ DELETE FROM idempotency_keys WHERE (actor, method, path, key) IN (
     WHERE created_at <= %(forgotten)s ORDER BY created_at LIMIT %(chunk)s FOR UPDATE SKIP LOCKED)
 """
 
-# Sent as one: what a Consistency-Token names, and whether the session still holds, cost no way of their own.
-BEGIN = """
-BEGIN;
-SELECT incarnation, pg_current_xact_id()::text::bigint, {role} FROM projection_checkpoint WHERE name = 'listing'
-"""
-BEGIN_FOR_ANYONE = BEGIN.format(role="NULL")
-ROLE = "(SELECT role FROM staff_sessions WHERE staff_id = '{staff_id}' AND session_generation = {generation:d})"
-ROLE_OF_API_KEY = "(SELECT role FROM api_key_holders WHERE digest = '\\x{digest}')"
-ROLE_OF_KEY = r"(SELECT role FROM api_key_holders WHERE digest = '\x{digest}')"
-
 
 @dataclass(frozen=True, slots=True)
 class IfMatch:
@@ -140,10 +135,10 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a handler answers: JSON text, and what the headers say of it."""
+    """What a handler answers: JSON text, or the package that it is of, and what the headers say of it."""
 
     status: int
-    body: str
+    body: str | Shown
     version: int | None = None
     location: str | None = None
 
@@ -151,6 +146,15 @@ class Outcome:
         """Give the headers that tell of version and place."""
         headers = {"ETag": f'"{self.version}"'} if self.version is not None else {}
         return headers | ({"Location": self.location} if self.location else {})
+
+    def answer(self, token: str, shown: TupleRow | None) -> "Answer":
+        """Give the answer, the body's row having been read where there is one."""
+        body = self.body
+        if isinstance(body, Shown):
+            if shown is None:
+                raise LookupError(body.package_id)
+            body = shown[0]
+        return Answer(self.status, self.headers() | {consistency.HEADER: token}, body.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,9 +196,9 @@ class Transaction:
         try:
             answer = await self._with_attempts(command, work)
         except Problem as problem:
-            metrics.COMMANDS.labels(name, problem.slug).inc()
+            _counter(name, problem.slug).inc()
             raise
-        metrics.COMMANDS.labels(name, "accepted" if answer.status < HTTPStatus.BAD_REQUEST else Conflict.slug).inc()
+        _counter(name, "accepted" if answer.status < HTTPStatus.BAD_REQUEST else Conflict.slug).inc()
         return answer.response()
 
     async def _with_attempts(self, command: object, work: Work) -> Answer:
@@ -217,34 +221,47 @@ class Transaction:
             await self._admit()
         async with self._begun() as (conn, token):
             if self.key is None:
-                answer = await self._apply(conn, work, token)
-            else:
-                row = self._key_row(self.key, command)
-                kept = await _claim(conn, row)
-                if kept is not None:
-                    metrics.IDEMPOTENT_REPLAYS.inc()
-                    return kept
-                await self._admit()
-                answer = await self._apply_or_conflict(conn, work, token)
-                kept_answer = {"status": answer.status, "headers": Jsonb(answer.headers), "body": answer.body}
-                await conn.execute(KEEP, row | kept_answer)
+                outcome = await work(conn, self._context())
+                last = outcome.body.statement() if isinstance(outcome.body, Shown) else None
+                return outcome.answer(token, await self.connections.signal.commit(conn, last))
+            answer = await self._keep(conn, self._key_row(self.key, command), work, token)
+            await self.connections.signal.commit(conn)
+        return answer
+
+    async def _keep(self, conn: Connection, row: dict[str, Any], work: Work, token: str) -> Answer:
+        """Apply under a key, and keep the answer; or give the one that is kept."""
+        kept = await _claim(conn, row)
+        if kept is not None:
+            metrics.IDEMPOTENT_REPLAYS.inc()
+            return kept
+        await self._admit()
+        answer = await self._apply_or_conflict(conn, work, token)
+        kept_answer = {"status": answer.status, "headers": Jsonb(answer.headers), "body": answer.body}
+        await conn.execute(KEEP, row | kept_answer)
         return answer
 
     @contextlib.asynccontextmanager
     async def _begun(self) -> AsyncIterator[tuple[Connection, str]]:
-        """Begin the transaction, and give its token; leaving commits it and wakes the projector, or undoes it all."""
+        """Begin the transaction, and give its token; what isn't committed is undone."""
         async with self.connections.write_pool.connection() as conn:
-            caller: Caller | None = self.request.state.caller
-            begun = await conn.execute(_begin(caller).encode(), prepare=False)
-            begun.nextset()
-            stamp = await begun.fetchone()
-            if stamp is None:
-                raise Unavailable("The projections' checkpoint is missing")
-            incarnation, xid, role = stamp
-            if caller is not None and role != caller.identity.role:
-                raise Unauthenticated(SESSION_ENDED)
-            yield conn, self.connections.tokens.sign(consistency.Token(incarnation, xid=xid))
-            await self.connections.signal.commit(conn)
+            try:
+                yield conn, await self._stamp(conn)
+            except BaseException:
+                prepared.forget(conn)
+                raise
+
+    async def _stamp(self, conn: Connection) -> str:
+        caller: Caller | None = self.request.state.caller
+        await prepared.prepare(conn)
+        begun = await conn.execute(prepared.begin(caller).encode(), prepare=False)
+        begun.nextset()
+        stamp = await begun.fetchone()
+        if stamp is None:
+            raise Unavailable("The projections' checkpoint is missing")
+        incarnation, xid, role = stamp
+        if caller is not None and role != caller.identity.role:
+            raise Unauthenticated(SESSION_ENDED)
+        return self.connections.tokens.sign(consistency.Token(incarnation, xid=xid))
 
     async def _admit(self) -> None:
         """Count the public's request once, however often its transaction is begun."""
@@ -253,17 +270,20 @@ class Transaction:
             rule, self.throttle = self.throttle, ""
             await self.connections.throttle.hit(rule, THROTTLED, address)
 
-    async def _apply(self, conn: Connection, work: Work, token: str) -> Answer:
-        context = Context(self.clock(), self.actor, self.if_match, self.request.state.request_id)
-        outcome = await work(conn, context)
-        return Answer(outcome.status, outcome.headers() | {consistency.HEADER: token}, outcome.body.encode())
+    def _context(self) -> Context:
+        return Context(self.clock(), self.actor, self.if_match, self.request.state.request_id)
 
     async def _apply_or_conflict(self, conn: Connection, work: Work, token: str) -> Answer:
         """Apply under a savepoint, so that a conflict undoes the work and its key still commits."""
         try:
             async with conn.transaction():
-                return await self._apply(conn, work, token)
+                outcome = await work(conn, self._context())
+                shown = None
+                if isinstance(outcome.body, Shown):
+                    shown = await (await conn.execute(outcome.body.statement().encode())).fetchone()
+                return outcome.answer(token, shown)
         except Conflict as problem:
+            prepared.forget(conn)
             body = json.dumps(problem.body(self.request.url.path)).encode()
             return Answer(problem.status, problem.headers, body)
 
@@ -289,14 +309,9 @@ class Transaction:
         }
 
 
-def _begin(caller: Caller | None) -> str:
-    """Begin, and look the caller up again: who let them in may remember a session that has just been ended."""
-    if caller is None:
-        return BEGIN_FOR_ANYONE
-    session = caller.verified.session
-    if isinstance(session, ApiKey):
-        return BEGIN.format(role=ROLE_OF_KEY.format(digest=session.digest.hex()))
-    return BEGIN.format(role=ROLE.format(staff_id=session.staff_id, generation=session.generation))
+@functools.cache
+def _counter(command: str, outcome: str) -> Counter:
+    return metrics.COMMANDS.labels(command, outcome)
 
 
 async def _claim(conn: Connection, row: dict[str, Any]) -> Answer | None:

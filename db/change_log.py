@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
+from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
 
 from db.pools import Connection, connect
@@ -22,8 +23,8 @@ CHANNEL = "paqueteria_changes"
 ANSWERED_WITHIN = 5.0
 """Seconds without an answer after which the connection is taken for lost: it can be dead without a word."""
 
-COMMIT_AND_SIGNAL = f"COMMIT; NOTIFY {CHANNEL}".encode()
-"""One way there and back, and two transactions: the first is over before the second begins."""
+COMMIT, SIGNAL = "COMMIT", f"NOTIFY {CHANNEL}"
+"""Sent as one, and two transactions all the same: the first is over before the second begins."""
 
 PAUSE = 0.003
 """Seconds between two signals at least; a burst of commands wakes the projector once."""
@@ -99,15 +100,20 @@ class ChangeSignal:
         self._pending = asyncio.Event()
         self._sent_at = -PAUSE
 
-    async def commit(self, conn: Connection) -> None:
-        """Commit, and signal: right behind it where nobody has for a while, else a moment later."""
+    async def commit(self, conn: Connection, last: str | None = None) -> TupleRow | None:
+        """Commit, and signal: right behind it where nobody has for a while, else a moment later.
+
+        `last` is a statement that goes along ahead of the commit; its row is given.
+        """
         now = time.monotonic()
-        if now - self._sent_at < PAUSE:
-            await conn.commit()
-            self.send()
-        else:
+        is_due = now - self._sent_at >= PAUSE
+        if is_due:
             self._sent_at = now
-            await conn.execute(COMMIT_AND_SIGNAL, prepare=False)
+        sent = "; ".join([*([last] if last else []), COMMIT, *([SIGNAL] if is_due else [])])
+        cursor = await conn.execute(sent.encode(), prepare=False)
+        if not is_due:
+            self.send()
+        return await cursor.fetchone() if last else None
 
     def send(self) -> None:
         """Ask for a signal; returns at once. A signal that gets lost costs one poll of the projector."""

@@ -6,6 +6,7 @@ ids and snapshots mean nothing in another life of the cluster.
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -80,11 +81,25 @@ class Token:
         return self.incarnation == checkpoint.incarnation and self.held_by(checkpoint)
 
 
+class _Signer(Signer):
+    """Derives the keys once, and not again for each signature."""
+
+    def derive_key(self, secret_key: str | bytes | None = None) -> bytes:
+        """Give the key that a secret comes to."""
+        if secret_key not in self._derived:
+            self._derived[secret_key] = super().derive_key(secret_key)
+        return self._derived[secret_key]
+
+    @functools.cached_property
+    def _derived(self) -> dict[str | bytes | None, bytes]:
+        return {}
+
+
 class TokenSigner:
     """Writes and reads tokens; a reader can't make one up, nor learn more from it than that it is one."""
 
     def __init__(self, key: str) -> None:
-        self._signer = Signer(oldest_first(key), salt="consistency-token")
+        self._signer = _Signer(oldest_first(key), salt="consistency-token")
 
     def sign(self, token: Token) -> str:
         """Write a token for a header."""

@@ -11,9 +11,9 @@ from bench.peers.bare import Answer, application, open_pool
 from commands.announce_package import MAIN_SITE
 from commands.packages import DOCUMENTS
 from commands.positions import LOWEST_FREE
+from commands.prepared import BEGIN_FOR_ANYONE
 from commands.receive_by_guide import FIND, STORE
 from commands.tracking_codes import new_tracking_code
-from commands.transaction import BEGIN_FOR_ANYONE
 from db.pools import PLANNED_ONCE, Connection
 from infra.clock import system_clock
 

@@ -1,16 +1,17 @@
 """What every command has: idempotency, preconditions, tokens, attempts, and all or nothing."""
 
 import asyncio
+import itertools
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import psycopg
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from commands import prepared
 from commands.api import create_app
 from commands.transaction import IfMatch, forget_idempotency_keys
 from db.consistency import TokenSigner
@@ -232,18 +233,46 @@ async def test_a_deadlock_is_tried_again(
     assert (answer.status_code, answer.json()["position"]) == (200, "09")
 
 
+@pytest.mark.parametrize("key", [{}, KEY])
 def test_a_failing_command_leaves_nothing(
-    app: FastAPI, counter: Counter, sql: Sql, monkeypatch: pytest.MonkeyPatch
+    app: FastAPI, counter: Counter, sql: Sql, monkeypatch: pytest.MonkeyPatch, key: Headers
 ) -> None:
-    """A failure after the writes undoes them all, the key too."""
-
-    async def fail(*_: Any) -> None:  # noqa: ANN401
-        raise ZeroDivisionError
-
-    monkeypatch.setattr("commands.receive_by_guide.documents", fail)
+    """A failure after the writes, also in what goes along with the commit, undoes them all, the key too."""
+    monkeypatch.setattr("commands.prepared.Shown.statement", lambda _: "SELECT 1 / 0")
     with TestClient(app, raise_server_exceptions=False) as client:
-        answer = client.post("/api/v1/receptions", json=counter.parcel(), headers=counter.headers | KEY)
+        answer = client.post("/api/v1/receptions", json=counter.parcel(), headers=counter.headers | key)
     assert answer.status_code == 500
     tables = ("packages", "customers", "change_log", "idempotency_keys")
     assert [sql(f"SELECT count(*) AS n FROM {table}")[0]["n"] for table in tables] == [0, 0, 0, 0]
     assert sql("SELECT FROM positions WHERE package_id IS NOT NULL") == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("key", [{}, {"Idempotency-Key": "attempt {}"}])
+async def test_what_was_rolled_back_is_prepared_again(
+    app: FastAPI, serve: Serve, counter: Counter, operator: Headers, key: Headers
+) -> None:
+    """The driver drops a connection's statements at each rollback, of a savepoint too: the next commands don't fail."""
+    keys = itertools.count()
+
+    def headers() -> Headers:
+        return operator | {name: value.format(next(keys)) for name, value in key.items()}
+
+    async with serve(app) as client:
+        answers = [
+            (
+                await client.post("/api/v1/receptions", json=counter.parcel(position=place), headers=headers())
+            ).status_code
+            for place in ["07", "07", None, "07", None, None]
+        ]
+    assert answers == [201, 409, 201, 409, 201, 201]
+
+
+@pytest.mark.anyio
+async def test_a_connection_with_half_of_its_statements_is_closed(database: str) -> None:
+    """It can't come back to the pool, where each command on it would fail."""
+    async with await connect(database, "test") as conn:
+        await conn.execute("PREPARE stamp_for_key AS SELECT 1")
+        with pytest.raises(psycopg.errors.DuplicatePreparedStatement):
+            await prepared.prepare(conn)
+        assert conn.closed

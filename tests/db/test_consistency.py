@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db.consistency import CHANNEL, Checkpoint, CheckpointWatcher, Token, TokenSigner
+from db import consistency
+from db.consistency import CHANNEL, STAFF_CHANNEL, Checkpoint, CheckpointWatcher, Token, TokenSigner
 from infra.errors import Malformed, Unavailable
 from infra.tasks import running
+from tests.support import until
 
 SIGNER = TokenSigner("a key for tests, and for nothing else")
 
@@ -83,6 +85,21 @@ async def test_a_wait_ends_with_the_batch(database: str) -> None:
         await conn.execute("UPDATE projection_checkpoint SET batch = batch + 1")
         await conn.execute("SELECT pg_notify(%s, '')", (CHANNEL,))
         await waiting
+
+
+@pytest.mark.anyio
+async def test_who_reads_nothing_is_woken_by_no_batch(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The write API looks at the checkpoint by poll alone, and still hears at once of a change of staff."""
+    monkeypatch.setattr(consistency, "POLL", 30)
+    watcher = CheckpointWatcher(database, hears_batches=False)
+    async with running(watcher.run()), await psycopg.AsyncConnection.connect(database, autocommit=True) as conn:
+        await until(lambda: watcher.is_hearing)
+        looked_until, changes = watcher.heard_until, watcher.staff_changes
+        await conn.execute("SELECT pg_notify(%s, '')", (CHANNEL,))
+        await asyncio.sleep(0.3)
+        assert watcher.heard_until == looked_until
+        await conn.execute("SELECT pg_notify(%s, '')", (STAFF_CHANNEL,))
+        await until(lambda: watcher.staff_changes > changes)
 
 
 @pytest.mark.anyio
