@@ -111,7 +111,7 @@ def give_rights(conn: Db) -> None:
     present = [name for name in ROLES if _exists(conn, name)]
     if missing := [name for name in ROLES if name not in present]:
         log.warning("roles_missing", roles=missing)
-    _keep_from_making_tables(conn)
+    _keep_from_making_tables(conn, has_projector=PROJECT_ROLE in present)
     relations = [Relation(*row) for row in conn.execute(RELATIONS)]
     if PROJECT_ROLE in present:
         _hand_over(conn, relations)
@@ -120,11 +120,17 @@ def give_rights(conn: Db) -> None:
             grant.give(conn)
 
 
-def _keep_from_making_tables(conn: Db) -> None:
-    """Take from everybody what PostgreSQL gives them unasked: temporary tables, which fill a disk like others."""
+def _keep_from_making_tables(conn: Db, *, has_projector: bool) -> None:
+    """Take from everybody what PostgreSQL gives them unasked: temporary tables, which fill a disk like others.
+
+    The projector keeps it, for a concurrent refresh of a materialized view makes one.
+    """
     name = sql.Identifier(conn.info.dbname)
     if _value(conn, "SELECT has_database_privilege('public', current_database(), 'TEMPORARY')"):
         conn.execute(sql.SQL("REVOKE TEMPORARY ON DATABASE {} FROM PUBLIC").format(name))
+    held = "SELECT has_database_privilege(%s, current_database(), 'TEMPORARY')"
+    if has_projector and not _value(conn, held, PROJECT_ROLE):
+        conn.execute(sql.SQL("GRANT TEMPORARY ON DATABASE {} TO {}").format(name, sql.Identifier(PROJECT_ROLE)))
 
 
 def _hand_over(conn: Db, relations: Sequence[Relation]) -> None:

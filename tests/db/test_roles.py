@@ -9,9 +9,12 @@ from psycopg.conninfo import make_conninfo
 
 from db.embedded import PostgresServer
 from db.migrate import migrate
+from db.pools import connect
 from db.roles import PROJECTED, READ, READ_BY_NAME, give_rights, set_passwords
+from infra.clock import system_clock
 from infra.settings import PROJECT_ROLE, READ_ROLE, WRITE_ROLE, Settings
 from projections.rebuild import rebuild
+from projections.refresh import VIEWS, refresh_views
 
 As = Callable[[str], psycopg.Connection]
 
@@ -145,6 +148,18 @@ def test_no_process_makes_tables_of_its_own(database: str, as_role: As) -> None:
     for role in (READ_ROLE, WRITE_ROLE):
         with pytest.raises(REFUSED):
             as_role(role).execute("CREATE TEMPORARY TABLE of_its_own ()")
+
+
+@pytest.mark.anyio
+async def test_the_projector_refreshes_the_views_again_and_again(database: str) -> None:
+    """From the second time on concurrently, for which PostgreSQL makes a temporary table: the projector alone may."""
+    with psycopg.connect(database, autocommit=True) as owner:
+        give_rights(owner)
+    async with await connect(make_conninfo(database, user=PROJECT_ROLE), "refresh") as conn:
+        for _ in range(2):
+            await refresh_views(conn, system_clock())
+        refreshed = await (await conn.execute("SELECT count(*) FROM view_refreshes")).fetchone()
+    assert refreshed == (len(VIEWS),)
 
 
 def test_whoever_may_not_make_roles_migrates_all_the_same(postgres: PostgresServer) -> None:
