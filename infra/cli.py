@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from infra.errors import ConfigurationError
+from infra.memory import settle
 from infra.settings import Settings
 from infra.tasks import cancel
 
@@ -90,6 +91,7 @@ def stop_event() -> asyncio.Event:
 
 async def until_signal(work: Coroutine[None, None, None]) -> None:
     """Run the work until it ends or a signal asks for that."""
+    settle()
     stop = asyncio.create_task(stop_event().wait())
     task = asyncio.create_task(work)
     await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)

@@ -19,6 +19,7 @@ from uvicorn.supervisors import Multiprocess
 from infra.corking import CorkedTransport
 from infra.errors import PROBLEM_TYPE, Malformed
 from infra.headers import secured
+from infra.memory import settle
 
 HEADERS_WITHIN = 10.0
 """Seconds from a connection, or a request's first byte, to the end of its headers."""
@@ -128,6 +129,15 @@ PROTOCOLS: dict[str, Any] = {"http": PatientProtocol, "ws": "none"}
 """No WebSockets: nothing of ours speaks by them, and uvicorn would log whole addresses, queries too, of who asks."""
 
 
+class Config(uvicorn.Config):
+    """uvicorn's own; once the application is made, the process that serves it settles."""
+
+    def load(self) -> None:
+        """Make the application."""
+        super().load()
+        settle()
+
+
 class Workers(Multiprocess):
     """uvicorn's own, but a worker is begun anew once it has ended, and not because it was silent for a while.
 
@@ -144,7 +154,7 @@ class Workers(Multiprocess):
 def serve(application: str, folder: str, host: str, port: int, workers: int) -> None:
     """Serve an application, given as `module:factory` in the folder, until SIGTERM; then drain and end."""
     sys.path.insert(0, folder)
-    config = uvicorn.Config(
+    config = Config(
         application,
         factory=True,
         host=host,
