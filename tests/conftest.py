@@ -44,6 +44,12 @@ def server_folder() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Refuse tests that share an id, as schemathesis's do, in a worker: pytest-xdist runs but one, and is silent."""
+    if hasattr(config, "workerinput") and len({item.nodeid for item in items}) < len(items):
+        raise pytest.UsageError("tests that share an id are for a run of their own, without workers")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--servers", choices=["embedded", "containers"], default="embedded", help="what the tests run on")
 

@@ -233,24 +233,26 @@ async function suggest() {
   const step = work().dataset.step;
   const isAsked = step === "customer" || step === "idle";
   if (!isAsked || text.length < 3 || (step === "idle" && /\d/.test(text))) return close();
-  suggesting = new AbortController();
+  const asking = (suggesting = new AbortController());
   try {
     const answer = await fetch(`/mostrador/clientes?q=${encodeURIComponent(text)}`, {
-      signal: suggesting.signal,
+      signal: asking.signal,
       headers: { "HX-Request": "true" },
     });
-    if (!answer.ok || field.value.trim() !== text) return;
-    suggestions.innerHTML = await answer.text();
+    const found = await answer.text();
+    if (!answer.ok || asking !== suggesting || field.value.trim() !== text) return;
+    suggestions.innerHTML = found;
     suggestions.hidden = !suggestions.children.length;
     field.setAttribute("aria-expanded", String(!suggestions.hidden));
   } catch {
-    close(); // without suggestions the field works as well
+    if (asking === suggesting) close(); // without suggestions the field works as well
   }
 }
 
 function close() {
   clearTimeout(timer);
   suggesting?.abort();
+  suggesting = null;
   suggestions.hidden = true;
   suggestions.replaceChildren();
   field.setAttribute("aria-expanded", "false");
