@@ -27,7 +27,11 @@ upserted AS (
         storage_fee = excluded.storage_fee, total = excluded.total, paid = excluded.paid
     RETURNING OLD.site AS old_site, OLD.status AS old_status, OLD.customer_id AS old_customer_id,
         NEW.site, NEW.status, NEW.customer_id, NEW.package_id, NEW.version, NEW.customer_name, NEW.recipient_name,
-        NEW.customer_phone, NEW.guide_number, NEW.guide_key, NEW.tracking_code, NEW.other_codes, NEW.announced_at),
+        NEW.customer_phone, NEW.guide_number, NEW.guide_key, NEW.tracking_code, NEW.other_codes, NEW.announced_at,
+        (OLD.customer_name, OLD.recipient_name, OLD.customer_phone, OLD.guide_number, OLD.guide_key,
+            OLD.tracking_code, OLD.other_codes)
+        IS DISTINCT FROM (NEW.customer_name, NEW.recipient_name, NEW.customer_phone, NEW.guide_number, NEW.guide_key,
+            NEW.tracking_code, NEW.other_codes) AS has_other_words),
 gone AS (  -- no command deletes, but a hand may have; the source gave a row for every other key
     SELECT unnest(%(package_ids)s::uuid[]) AS key EXCEPT SELECT package_id FROM upserted),
 deleted AS (

@@ -2,8 +2,8 @@
 
 A shadow table is filled from the source view in one snapshot, indexed, brought up to date from the log as the projector
 is, and swapped in by rename in one short transaction. Killed anywhere before that, the old table goes on serving, and
-the next rebuild begins with a new shadow. Rows that can't be derived are parked and left out. In a rebuild of
-everything, a read model whose index is dear is compared first, and mended where hardly a row is wrong.
+the next rebuild begins with a new shadow. Rows that can't be derived are parked and left out. A read
+model whose index is dear is compared first, and mended where hardly a row is wrong, unless it was itself asked for.
 """
 
 import asyncio
@@ -47,6 +47,9 @@ VACUUM_PATIENCE = "SET LOCAL lock_timeout = '5s'"
 
 FEW_CHANGES = 200
 """Log rows: what the swap may still have to take in, while readers wait for it."""
+
+REBUILT_ALONG = {"package_listing": ("package_search",)}
+"""What the projector makes of a change in the listing's row, which after a rebuild of the listing alone it won't see."""
 
 ONE_AT_A_TIME = "SELECT pg_try_advisory_lock(hashtextextended('paqueteria.rebuild', 0))"
 
@@ -103,7 +106,7 @@ async def rebuild(
         if row is None or not row[0]:
             raise ConfigurationError("Another rebuild is running")
         made = [await shadows.plan(conn, model) for model in models]
-        snapshot = await _build(settings, conn, made, report, is_whole=is_whole)
+        snapshot = await _build(settings, conn, made, report, name)
         report("catching up", 0, 1)
         batch = await _catch_up_and_swap(conn, made, snapshot, clock(), is_whole=is_whole)
         await conn.execute("SELECT pg_notify(%s, %s)", (CHANNEL, str(batch)))
@@ -123,7 +126,8 @@ async def discard_pages(settings: Settings) -> None:
 def _chosen(name: str | None) -> Sequence[ReadModel]:
     if name in (None, "all"):
         return READ_MODELS
-    chosen = [model for model in READ_MODELS if model.name == name]
+    names = (name, *REBUILT_ALONG.get(name or "", ()))
+    chosen = [model for model in READ_MODELS if model.name in names]
     if not chosen:
         known = ", ".join(model.name for model in READ_MODELS)
         raise ConfigurationError(f"There is no read model {name}: there are {known}, package_counts, and all")
@@ -131,7 +135,7 @@ def _chosen(name: str | None) -> Sequence[ReadModel]:
 
 
 async def _build(
-    settings: Settings, conn: Connection, made: Sequence[Shadow], report: Report, *, is_whole: bool
+    settings: Settings, conn: Connection, made: Sequence[Shadow], report: Report, name: str | None
 ) -> str:
     """Make the shadows from one snapshot, and tell which snapshot."""
     try:
@@ -142,7 +146,8 @@ async def _build(
                 snapshot, exported = row or ("", "")
                 async with asyncio.TaskGroup() as group:
                     for shadow in made:
-                        group.create_task(_fill(lanes, shadow, exported, may_stay=is_whole and shadow.model.is_dear))
+                        may_stay = shadow.model.is_dear and shadow.model.name != name
+                        group.create_task(_fill(lanes, shadow, exported, may_stay=may_stay))
             # The snapshot is let go of first: only then a vacuum can tell that everybody sees the rows.
             async with asyncio.TaskGroup() as group:
                 for shadow in made:

@@ -212,6 +212,19 @@ async def test_right_words_stay_and_wrong_ones_are_mended(
     assert shop.value(table) != before
 
 
+async def test_new_words_are_not_missed_after_a_rebuild_of_the_listing_alone(
+    shop: Shop, projector: Connection, settings: Settings, clock: Clock
+) -> None:
+    """The projector writes words where the listing's row changes, and finds nothing to change after the rebuild."""
+    shop.announce()
+    await project_batch(projector, clock)
+    shop.rename("+573001234567", "Zoraida Ñáñez")
+    await rebuild(settings, "package_listing", clock=clock)
+    await project_batch(projector, clock)
+    assert shop.value("SELECT text LIKE '%zoraida nanez%' FROM package_search")
+    assert await verify(settings, clock=clock) == 0
+
+
 OVERFLOW = """
 INSERT INTO charges (package_id, base_fee, storage_days, storage_fee, total, due, at)
 SELECT %(id)s, 0, 2000000000, 0, 0, 0, now() FROM generate_series(1, 2)
