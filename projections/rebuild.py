@@ -49,7 +49,7 @@ FEW_CHANGES = 200
 """Log rows: what the swap may still have to take in, while readers wait for it."""
 
 REBUILT_ALONG = {"package_listing": ("package_search",)}
-"""What the projector makes of a change in the listing's row, which after a rebuild of the listing alone it won't see."""
+"""What the projector makes of a change in the listing's row, which after a rebuild of that alone it won't see."""
 
 ONE_AT_A_TIME = "SELECT pg_try_advisory_lock(hashtextextended('paqueteria.rebuild', 0))"
 
