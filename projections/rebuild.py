@@ -134,9 +134,7 @@ def _chosen(name: str | None) -> Sequence[ReadModel]:
     return chosen
 
 
-async def _build(
-    settings: Settings, conn: Connection, made: Sequence[Shadow], report: Report, name: str | None
-) -> str:
+async def _build(settings: Settings, conn: Connection, made: Sequence[Shadow], report: Report, name: str | None) -> str:
     """Make the shadows from one snapshot, and tell which snapshot."""
     try:
         async with Lanes.open(settings.postgres_dsn, "rebuild", report) as lanes:
