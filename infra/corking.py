@@ -28,6 +28,11 @@ class CorkedTransport(asyncio.Transport):
         for data in list_of_data:
             self.write(data)
 
+    @property
+    def is_holding(self) -> bool:
+        """Whether something was written in this turn."""
+        return bool(self._written)
+
     def _flush(self) -> None:
         written, self._written = self._written, []
         if written and not self._transport.is_closing():  # whom it was for may have hung up within the turn

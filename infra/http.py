@@ -5,6 +5,7 @@ import re
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Literal, cast
 
@@ -27,7 +28,7 @@ from infra.documentation import document
 from infra.errors import PROBLEM_TYPE, Invalid, Malformed, NotFound, Problem, Unavailable
 from infra.exposition import expose
 from infra.fields import errors_by_field
-from infra.headers import secured
+from infra.headers import Head, secured
 from infra.request_figures import Counted
 from infra.routing import GuardedRoute
 
@@ -145,7 +146,7 @@ class Observed:
         counted = Counted(receive, send)
 
         async def send_observed(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"] == RESPONSE:
                 headers = secured(list(message.get("headers", [])))
                 message["headers"] = [*headers, (b"x-request-id", request_id.encode())]
             await counted.send_counted(message)
@@ -205,8 +206,35 @@ def is_request_id(value: bytes) -> bool:
     return re.fullmatch(rb"[A-Za-z0-9_.-]{1,64}", value) is not None
 
 
-Front = Callable[[Scope], tuple[Message, Message] | None]
+@dataclass(slots=True)
+class Whole:
+    """An answer that is known before the application is asked."""
+
+    status: int
+    head: Head
+    body: bytes
+    request_id: bytes
+
+    def messages(self) -> tuple[Message, Message]:
+        """Give it as an application sends it."""
+        headers = [*self.head.headers, (b"x-request-id", self.request_id)]
+        return {"type": RESPONSE, "status": self.status, "headers": headers}, {"type": BODY, "body": self.body}
+
+
+RESPONSE, BODY = "http.response.start", "http.response.body"
+
+Front = Callable[[Scope], Whole | None]
 """Gives the whole answer to a request, or None where that takes the application itself."""
+
+ASKED_FRONT = "paqueteria.asked_front"
+"""What a server notes in a request's scope if the front, which it has asked itself, has no answer."""
+
+
+def front_of(app: object) -> Front | None:
+    """Find what answers before an application does."""
+    front: Front | None = getattr(getattr(app, "state", None), "front", None)
+    return front
+
 
 Bypass = Callable[[Scope], ASGIApp | None]
 """Gives what answers a request past the application's routing, or None where none does."""
@@ -217,10 +245,10 @@ class Fronted(FastAPI):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer from the front, past the routing, or as FastAPI does."""
-        front: Front | None = getattr(self.state, "front", None)
+        front = None if ASKED_FRONT in scope else front_of(self)
         answer = None if front is None else front(scope)
         if answer is not None:
-            for message in answer:
+            for message in answer.messages():
                 await send(message)
             return
         bypass: Bypass | None = getattr(self.state, "bypass", None)

@@ -1,7 +1,10 @@
-"""How HTTP is served: by uvicorn, with an end to what a slow client can hold on to.
+"""How HTTP is served: by uvicorn, with an end to what a slow client can hold on to, and at once where that can be.
 
 uvicorn waits for ever for headers that don't come and for a reader who doesn't read, and takes headers of any size. A
 proxy in front of it does no such thing, but a process must not need one to stay up.
+
+It begins a task for every request, which costs more than to answer what is in memory: what an application's front knows
+is written as soon as the request's headers are in.
 """
 
 import asyncio
@@ -9,16 +12,19 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
+from starlette.types import Scope
+from uvicorn._types import ASGI3Application
 from uvicorn.config import STARTUP_FAILURE
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.supervisors import Multiprocess
 
 from infra.corking import CorkedTransport
 from infra.errors import PROBLEM_TYPE, Malformed
-from infra.headers import secured
+from infra.headers import secured, written
+from infra.http import ASKED_FRONT, front_of
 from infra.memory import settle
 
 HEADERS_WITHIN = 10.0
@@ -42,16 +48,22 @@ STARTED_WITHIN = 30
 """Seconds that a worker may take to begin, where processors are short."""
 
 
+def _nothing() -> None:
+    """Do nothing: what a cycle calls that has been answered."""
+
+
 class PatientProtocol(HttpToolsProtocol):
-    """uvicorn's own, which ends a connection whose client keeps it waiting."""
+    """uvicorn's own, which ends a connection whose client keeps it waiting, and answers at once what it can."""
 
     _is_in_headers = False
     _is_in_body = False
+    _is_new = False
     _header_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Expect a request, and send each answer in one go."""
-        super().connection_made(CorkedTransport(transport, self.loop))
+        self._corked = CorkedTransport(transport, self.loop)
+        super().connection_made(self._corked)
         self._deadlines: dict[str, asyncio.TimerHandle] = {}
         self._expect("headers", HEADERS_WITHIN, self.transport.close)
 
@@ -69,7 +81,40 @@ class PatientProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Have them, and expect the body's end."""
         self._is_in_headers, self._is_in_body = False, True
+        self._is_new = True
         super().on_headers_complete()
+        self._is_new = False
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """Answer from the front at once, one request in each turn of the loop; else let the application do it."""
+        if not (self._is_new and self._can_be_answered_at_once(cycle) and self._answer_at_once(cycle, app)):
+            super()._start_asgi_task(cycle, app)
+
+    def _can_be_answered_at_once(self, cycle: RequestResponseCycle) -> bool:
+        is_plain = cycle.keep_alive and not cycle.waiting_for_100_continue
+        return is_plain and not (self._corked.is_holding or self.flow.write_paused)
+
+    def _answer_at_once(self, cycle: RequestResponseCycle, app: ASGI3Application) -> bool:
+        front = front_of(app)
+        if front is None:
+            return False
+        scope = cast("Scope", cycle.scope)
+        try:
+            answer = front(scope)
+        except Exception:  # noqa: BLE001 (it is asked again where what goes wrong is told and answered for)
+            return False
+        if answer is None:
+            scope[ASKED_FRONT] = True
+            return False
+        said = written(self.server_state.default_headers)
+        head = (STATUS_LINE[answer.status], said, answer.head.lines, b"x-request-id: ", answer.request_id, b"\r\n\r\n")
+        self._corked.write(b"".join(head))
+        if answer.body:
+            self._corked.write(answer.body)
+        cycle.response_started = cycle.response_complete = True
+        cycle.on_response = _nothing
+        self.on_response_complete()
+        return True
 
     def on_message_complete(self) -> None:
         """Have all of it."""
@@ -100,7 +145,7 @@ class PatientProtocol(HttpToolsProtocol):
             (b"content-length", str(len(body)).encode()),
             (b"connection", b"close"),
         ]
-        head = b"".join(b"%b: %b\r\n" % header for header in secured(headers))
+        head = written(secured(headers))
         self.transport.write(b"HTTP/1.1 400 Bad Request\r\n%b\r\n%b" % (head, body))
         self.transport.close()
 
@@ -125,8 +170,15 @@ class PatientProtocol(HttpToolsProtocol):
             deadline.cancel()
 
 
-PROTOCOLS: dict[str, Any] = {"http": PatientProtocol, "ws": "none"}
-"""No WebSockets: nothing of ours speaks by them, and uvicorn would log whole addresses, queries too, of who asks."""
+MANNERS: dict[str, Any] = {
+    "http": PatientProtocol,
+    "ws": "none",  # nothing of ours speaks by them, and uvicorn would log whole addresses, queries too, of who asks
+    "log_config": None,
+    "access_log": False,
+    "server_header": False,
+    "proxy_headers": False,  # who asks is decided by infra.addresses, from TRUSTED_PROXIES alone
+}
+"""How uvicorn serves whatever application it is."""
 
 
 class Config(uvicorn.Config):
@@ -160,11 +212,7 @@ def serve(application: str, folder: str, host: str, port: int, workers: int) -> 
         host=host,
         port=port,
         workers=workers,
-        **PROTOCOLS,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,  # who asks is decided by infra.addresses, from TRUSTED_PROXIES alone
+        **MANNERS,
         timeout_keep_alive=IDLE_FOR,
         timeout_graceful_shutdown=DRAINED_WITHIN,
         timeout_worker_healthcheck=STARTED_WITHIN,

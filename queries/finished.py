@@ -9,9 +9,7 @@ from fastapi import Response
 
 from db.consistency import HEADER, Token, TokenSigner
 from db.page_cache import Page
-from infra.headers import SECURITY_HEADERS
-
-Headers = list[tuple[bytes, bytes]]
+from infra.headers import SECURITY_HEADERS, Head, Headers
 
 ENTITY_TAG = re.compile(r'(?:W/)?("[^"]*")|(\*)')
 
@@ -58,8 +56,8 @@ class Hot:
     """A form as it goes out from memory: its headers for 304, and for 200."""
 
     form: Form
-    head: Headers
-    whole_head: Headers
+    unchanged: Head
+    whole: Head
 
 
 class Finished:
@@ -95,7 +93,7 @@ class Finished:
         if hot is None:
             form = self.form(is_gzipped=is_gzipped)
             head = self.head(form, "L1")
-            hot = self._hot[is_gzipped] = Hot(form, head, [*head, *form.content])
+            hot = self._hot[is_gzipped] = Hot(form, Head(head), Head([*head, *form.content]))
         return hot
 
     def head(self, form: Form, outcome: str, age: int | None = None) -> Headers:

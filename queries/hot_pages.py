@@ -1,5 +1,7 @@
 """Pages in the process, as finished bytes: a request that is known is answered ahead of FastAPI, without being parsed.
 
+Where `infra.serving` serves, that is at once, as soon as its headers are in.
+
 A page is believed while the view that it was made under is: no announcement can have passed it by (see
 `db.announcements`), none raised one of its scopes above the batch it shows, and time hasn't changed it. Whoever asks
 must be known, too (see `db.staff_sessions`). Whatever is the least bit unusual goes the long way through FastAPI, where
@@ -17,9 +19,10 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 
 from fastapi import FastAPI, Request
-from starlette.types import Message, Scope
+from starlette.types import Scope
 
 from db.announcements import Announcements, View
 from db.connections import Connections
@@ -27,7 +30,7 @@ from infra import logs, metrics
 from infra.auth import Caller, Role
 from infra.clock import Clock
 from infra.errors import Malformed
-from infra.http import Lifespan, is_request_id
+from infra.http import Lifespan, Whole, is_request_id
 from infra.routing import GuardedRoute
 from infra.tasks import running
 from queries.finished import Finished, takes_gzip
@@ -51,8 +54,6 @@ SAMPLE = 60.0
 
 RawRequest = tuple[str, bytes]
 """A path and a query string, as they came."""
-
-START, BODY = "http.response.start", "http.response.body"
 
 
 @dataclass(slots=True, eq=False)
@@ -135,7 +136,7 @@ class HotPages:
         ours = secrets.token_hex(8)
         self._request_ids = (f"{ours}{number:016x}".encode() for number in itertools.count())
 
-    def answer(self, scope: Scope) -> tuple[Message, Message] | None:
+    def answer(self, scope: Scope) -> Whole | None:
         """Give the whole answer to a request that is known, or None: then it goes the long way."""
         if scope["type"] != "http" or scope["method"] != "GET":
             return None
@@ -186,7 +187,7 @@ class HotPages:
             return False
         return token.is_met_by(ready.finished.page.checkpoint)
 
-    def _finish(self, known: Known, headers: dict[bytes, bytes]) -> tuple[Message, Message]:
+    def _finish(self, known: Known, headers: dict[bytes, bytes]) -> Whole:
         ready = known.ready
         self._pages.move_to_end(ready.finished.digest)
         accepted = headers.get(b"accept-encoding")
@@ -197,12 +198,10 @@ class HotPages:
         asked = headers.get(b"if-none-match")
         if asked is not None and hot.form.is_named_by(asked.decode("latin-1")):
             known.hits.unchanged += 1
-            head = [*hot.head, (b"x-request-id", request_id)]
-            return {"type": START, "status": 304, "headers": head}, {"type": BODY, "body": b""}
+            return Whole(HTTPStatus.NOT_MODIFIED, hot.unchanged, b"", request_id)
         known.hits.pages += 1
         known.hits.sent += len(hot.form.body)
-        head = [*hot.whole_head, (b"x-request-id", request_id)]
-        return {"type": START, "status": 200, "headers": head}, {"type": BODY, "body": hot.form.body}
+        return Whole(HTTPStatus.OK, hot.whole, hot.form.body, request_id)
 
     def find(self, digest: str, now: datetime) -> Ready | None:
         """Give the page of a question that was parsed, if it is to be believed."""

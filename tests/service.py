@@ -11,7 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from infra.clock import Clock
-from infra.serving import PROTOCOLS
+from infra.serving import MANNERS
 from infra.settings import Settings
 from projections import process
 
@@ -21,9 +21,7 @@ def serving(app: FastAPI) -> Iterator[str]:
     """Serve the application on a free port while the block lasts; gives its address."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(
-            app, **PROTOCOLS, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=5
-        )
+        config = uvicorn.Config(app, **MANNERS, lifespan="on", timeout_graceful_shutdown=5)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

@@ -14,10 +14,12 @@ from fastapi import FastAPI, Response
 from fastapi.responses import StreamingResponse
 from prometheus_client import REGISTRY
 from pydantic import BaseModel
+from starlette.types import Scope
 
 from infra import routing, serving
 from infra.auth import PUBLIC, allow
-from infra.http import create_app
+from infra.headers import Head
+from infra.http import Whole, create_app
 from infra.routing import router
 from tests.service import serving as serve
 
@@ -228,3 +230,77 @@ def test_nobody_is_served_by_web_sockets(client: socket.socket, caplog: pytest.L
         )
         assert rest(client).startswith(b"HTTP/1.1 422")
     assert "3001234567" not in caplog.text
+
+
+@pytest.fixture
+def asked() -> list[str]:
+    """What the front was asked for."""
+    return []
+
+
+@pytest.fixture
+def fronted(asked: list[str]) -> Iterator[socket.socket]:
+    """A connection to an application whose front knows /known, and fails for /broken."""
+
+    def front(scope: Scope) -> Whole | None:
+        asked.append(scope["path"])
+        if scope["path"] == "/broken":
+            raise RuntimeError
+        if scope["path"] != "/known":
+            return None
+        body = b"<" + scope["query_string"] + b">"
+        head = Head([(b"content-length", b"%d" % len(body)), (b"x-known", b"yes")])
+        return Whole(200, head, body, b"its-own-id")
+
+    @contextlib.asynccontextmanager
+    async def known(app: FastAPI) -> AsyncIterator[None]:
+        app.state.front = front
+        yield
+
+    with serve(create_app("Test", "", [routes], known)) as url:
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=PATIENCE) as client:
+            yield client
+
+
+def answers(client: socket.socket, number: int) -> list[tuple[list[bytes], bytes]]:
+    """Read so many answers of a known length: their lines, but for the date, and their bodies."""
+    found = []
+    with client.makefile("rb") as stream:
+        for _ in range(number):
+            lines = list(iter(lambda: stream.readline().rstrip(), b""))
+            length = next(int(line.split(b" ")[1]) for line in lines if line.lower().startswith(b"content-length"))
+            found.append(([line for line in lines if not line.startswith(b"date: ")], stream.read(length)))
+    return found
+
+
+def test_what_the_front_knows_is_answered_as_the_application_would(fronted: socket.socket, asked: list[str]) -> None:
+    """The same lines and bytes; HTTP/1.0, and whoever ends the connection, are left to the application."""
+    fronted.sendall(b"GET /known?1 HTTP/1.1\r\nHost: here\r\n\r\n")
+    at_once = answers(fronted, 1)
+    fronted.sendall(b"GET /known?1 HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
+    by_task = answers(fronted, 1)
+    assert at_once == [
+        ([b"HTTP/1.1 200 OK", b"content-length: 3", b"x-known: yes", b"x-request-id: its-own-id"], b"<1>")
+    ]
+    assert [([line for line in lines if line != b"connection: close"], body) for lines, body in by_task] == at_once
+    assert asked == ["/known", "/known"]
+
+
+def test_answers_keep_the_order_of_their_questions(fronted: socket.socket, asked: list[str]) -> None:
+    """Many at once, of which some are known and some are for the application; a body is nobody's next question."""
+    known = b"GET /known?%d HTTP/1.1\r\nHost: here\r\nContent-Length: 4\r\n\r\nGET "
+    other = b"GET /health/live HTTP/1.1\r\nHost: here\r\n\r\n"
+    fronted.sendall(b"".join(known % number + other for number in range(200)))
+    bodies = [body for _, body in answers(fronted, 400)]
+    assert bodies[::2] == [b"<%d>" % number for number in range(200)]
+    assert set(bodies[1::2]) == {b'{"status":"live"}'}
+    assert asked == ["/known", "/health/live"] * 200  # of nothing twice
+
+
+def test_a_front_that_fails_is_a_failure_that_is_told(fronted: socket.socket, caplog: pytest.LogCaptureFixture) -> None:
+    """The connection goes on, where the failure itself is answered for."""
+    fronted.sendall(b"GET /broken HTTP/1.1\r\nHost: here\r\n\r\n")
+    [(lines, _)] = answers(fronted, 1)
+    assert lines[0] == b"HTTP/1.1 500 Internal Server Error"
+    assert "RuntimeError" in caplog.text

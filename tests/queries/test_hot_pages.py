@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gzip
 import itertools
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,13 +14,17 @@ import pytest
 from prometheus_client import REGISTRY
 from redis import Redis
 from starlette.datastructures import State
+from starlette.types import Receive, Scope, Send
 
 from db.page_cache import EPOCH_LEASE, HEARTBEAT
 from infra.auth import SESSION_COOKIE, Role, Session, encode_session
+from infra.http import Fronted
 from infra.settings import Settings
 from queries import hot_pages
+from queries.api import create_app
 from queries.hot_pages import HotPages
 from tests.queries.support import EPOCH, Shop
+from tests.service import serving
 
 PAGES = ["/packages", "/packages?status=RECEIVED&limit=2&sort=owed", "/summary", "/sites", "/tariffs"]
 QUERIES = [
@@ -95,6 +100,54 @@ def test_a_known_request_is_answered_from_memory(shop: Shop, pages: HotPages) ->
     shop.client.app.state.front = noting  # type: ignore[attr-defined]
     assert [outcome(shop, "/packages") for _ in range(3)] == ["MISS", "L1", "L1"]
     assert asked == ["long way", "front", "front"]
+
+
+def raw(client: socket.socket, path: str, headers: dict[str, str], last: str = "") -> tuple[list[str], bytes]:
+    """Ask over a connection: the lines of the answer's head, but for what every answer has anew, and its body."""
+    said = {"Host": "here", "X-Request-Id": "the-same", **headers}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in said.items())
+    client.sendall(f"GET /api/v1{path} HTTP/1.1\r\n{lines}{last}\r\n".encode())
+    with client.makefile("rb") as stream:
+        head = [line.decode() for line in iter(lambda: stream.readline().rstrip(), b"")]
+        length = next((int(line.split()[1]) for line in head if line.startswith("content-length")), 0)
+        return [line for line in head if not line.startswith(("date: ", "connection: "))], stream.read(length)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_what_is_written_at_once_is_what_the_application_sends(
+    shop: Shop, heart: threading.Event, encoding: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Our server writes a known answer itself, without a call of the application: the same bytes, head and all."""
+    shop.publish(*(shop.stored(hours=hours) for hours in range(1, 40)), scopes=["reference"])
+    app, calls = create_app(shop.settings, shop.clock), 0
+    called = Fronted.__call__
+
+    async def counting(app: Fronted, scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal calls
+        calls += 1
+        await called(app, scope, receive, send)
+
+    monkeypatch.setattr(Fronted, "__call__", counting)
+    sent = shop.sign_in() | ({"Accept-Encoding": encoding} if encoding else {})
+    with serving(app) as url:
+        state = app.state
+        wait_until(lambda: state.hot_pages.announcements.current is not None and state.connections.watcher.is_hearing)
+        place = ("127.0.0.1", int(url.rpartition(":")[2]))
+        for path in PAGES:
+            with socket.create_connection(place, timeout=20) as client:
+                first, _ = raw(client, path, sent)
+                etag = next(line.partition(": ")[2] for line in first if line.startswith("etag"))
+                raw(client, path, sent)
+                before = calls
+                at_once = [raw(client, path, sent), raw(client, path, sent | {"If-None-Match": etag})]
+                assert calls == before
+                assert [head[0] for head, _ in at_once] == ["HTTP/1.1 200 OK", "HTTP/1.1 304 Not Modified"]
+                assert "x-cache: L1" in at_once[0][0]
+            for headers, found in zip((sent, sent | {"If-None-Match": etag}), at_once, strict=True):
+                with socket.create_connection(place, timeout=20) as client:
+                    assert raw(client, path, headers, "Connection: close\r\n") == found
+            assert calls == before + 2
+    assert not heart.is_set()
 
 
 @contextlib.contextmanager
