@@ -38,7 +38,7 @@ from queries.flights import Flights
 
 log = logs.get("hot_pages")
 
-MOST_BYTES = 32 * 1024 * 1024
+MOST_BYTES = 24 * 1024 * 1024
 """What the pages of a process may take; the one that wasn't asked for longest goes first."""
 
 MOST_CALLERS = 10_000
@@ -267,6 +267,7 @@ class HotPages:
             self._evicted += 1
             for raw in gone.known:
                 del self._known[raw]
+            gone.known.clear()  # each knows the page: its bytes would wait for a collection of the garbage
 
     async def flush_for_ever(self) -> None:
         """Add the hits to the metrics, and tell of them in the log now and then."""

@@ -2,7 +2,6 @@
 
 import segno
 from markupsafe import Markup
-from reportlab.graphics.barcode.code128 import Code128
 
 QUIET = 10
 """Modules of white at each end of a Code 128, without which scanners don't find it."""
@@ -18,6 +17,8 @@ def qr(text: str) -> Markup:
 
 def code128(text: str) -> Markup:
     """Draw a Code 128 as wide as its box."""
+    from reportlab.graphics.barcode.code128 import Code128  # noqa: PLC0415 (12 MB, which most workers never need)
+
     drawn = Code128(text, quiet=False)
     for step in (drawn.validate, drawn.encode, drawn.decompose):
         step()

@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import gc
 import gzip
 import itertools
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -486,6 +488,24 @@ def test_memory_is_bounded(shop: Shop, pages: HotPages, monkeypatch: pytest.Monk
     assert outcome(shop, "/packages?limit=14") == "L1"
     assert outcome(shop, "/packages?limit=2") == "L2"
     assert len(pages._known) == sum(len(ready.known) for ready in pages._pages.values())  # noqa: SLF001
+
+
+def test_what_went_is_gone(shop: Shop, pages: HotPages, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once: a page that its own request still knew would wait, bytes and all, for a collection of the garbage."""
+    shop.publish(shop.stored())
+    outcome(shop, "/packages?limit=1")
+    [ready] = pages._pages.values()  # noqa: SLF001
+    assert ready.known
+    page = weakref.ref(ready.finished)
+    del ready
+    gc.collect()
+    gc.disable()
+    try:
+        monkeypatch.setattr(hot_pages, "MOST_BYTES", 0)
+        outcome(shop, "/packages?limit=2")
+        assert page() is None
+    finally:
+        gc.enable()
 
 
 def test_hits_are_counted(shop: Shop, pages: HotPages) -> None:
