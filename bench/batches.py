@@ -85,7 +85,7 @@ BEGIN
         WITH added AS (
             INSERT INTO packages (guide_number, tracking_code, customer_id, recipient_name, site_id, status, tariff_id,
                 announced_at)
-            SELECT format('BENCH-%s-%s', {round}, number), {code}, customer.customer_id, customer.name,
+            SELECT {guide}, {code}, customer.customer_id, customer.name,
                 (SELECT site_id FROM sites ORDER BY code LIMIT 1), 'ANNOUNCED',
                 (SELECT tariff_id FROM tariffs ORDER BY valid_from DESC LIMIT 1), clock_timestamp()
             ON CONFLICT (tracking_code) DO NOTHING
@@ -114,7 +114,7 @@ BEGIN
         number := number + 1;
         INSERT INTO packages (guide_number, tracking_code, customer_id, recipient_name, site_id, status, tariff_id,
             announced_at)
-        SELECT format('BENCH-%s-%s', {round}, number), {code}, customer.customer_id, customer.name, place.site_id,
+        SELECT {guide}, {code}, customer.customer_id, customer.name, place.site_id,
             'ANNOUNCED', (SELECT tariff_id FROM tariffs ORDER BY valid_from DESC LIMIT 1), clock_timestamp()
         ON CONFLICT (tracking_code) DO NOTHING
         RETURNING package_id INTO id;
@@ -174,6 +174,7 @@ SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute
 WHERE attrelid = 'package_listing'::regclass AND attnum > 0 AND NOT attisdropped
 """
 
+GUIDE = "'BENCH-' || lpad('{round}', 4, '0') || '-' || lpad(number::text, 6, '0')"
 CODE = "translate(lpad(to_hex(x'80000000'::bigint + {round} * 65536 + number), 8, '2'), '01abcdef', 'GHABCDEF')"
 
 
@@ -265,8 +266,9 @@ async def changes_a_second(bench: Bench) -> Findings:
         async def rate(statement: str, size: int) -> float:
             nonlocal done
             done += 1
-            code = CODE.format(round=done)
-            await writer.execute(statement.format(count=changes, round=done, code=code, stages=STAGES).encode())
+            names = {"code": CODE.format(round=done), "guide": GUIDE.format(round=done)}
+            values = {"round": done, "count": changes, "stages": STAGES, **names}
+            await writer.execute(statement.format(**values).encode())
             waiting = (await measure(writer, system_clock())).lag
             await writer.execute("CHECKPOINT")
             started = time.perf_counter()

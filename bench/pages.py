@@ -60,7 +60,7 @@ async def hot_page(bench: Bench) -> Findings:
         plots=[rounds_plot("The hot page", "answers a second", rates)],
         notes=[
             f"The page came from {source}.",
-            "No page can be farther from the design of today than the same bytes are, with nothing done for them.",
+            "How far bare bytes are from the design of today is about how far any page can be.",
         ],
     )
 

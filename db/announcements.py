@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
-from db.page_cache import DISCARDED, EPOCH_LEASE, HEARTBEAT, PATIENCE, channel_of
+from db.breaker import PATIENCE
+from db.page_cache import DISCARDED, EPOCH_LEASE, HEARTBEAT, channel_of
 from db.redis_clients import REDIS_AWAY, subscribed
 from infra import logs
 

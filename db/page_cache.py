@@ -16,10 +16,12 @@ import time
 from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar, cast
+from typing import cast
 
 from redis.asyncio import Redis
 
+from db import breaker
+from db.breaker import Answer, Breaker, RedisAway
 from db.consistency import Checkpoint
 from db.redis_clients import REDIS_AWAY
 from infra import logs, metrics
@@ -36,12 +38,6 @@ EPOCH_LEASE = 1.0
 
 HEARTBEAT = 0.25
 """Seconds between two heartbeats."""
-
-PATIENCE = 0.25
-"""Seconds that a reader waits for Redis; then pages come from PostgreSQL alone, until it has answered in time again."""
-
-BREAK = 1.0
-"""Seconds between two looks at a Redis that didn't answer."""
 
 FORGOTTEN = 3600
 """Seconds after which Redis may forget what was said of a scope; no page lives that long."""
@@ -85,8 +81,6 @@ RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[
 
 FILL_LEASE = 0.75
 """Seconds after which a page that is being computed may be computed by another process too: its reader may be dead."""
-
-Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,14 +162,15 @@ def _unpack(packed: bytes) -> Page:
 
 
 class PageCache:
-    """The readers' side. Redis away, slow or full makes it a cache that has nothing; it never raises."""
+    """The readers' side. Redis away, slow or full makes it a cache that has nothing; it never raises.
+
+    Then pages come from PostgreSQL alone, until Redis has answered in time again.
+    """
 
     def __init__(self, redis: Redis, ttl: float) -> None:
         self._redis = redis
         self._ttl = ttl
-        self._is_away = False
-        self._next_look = 0.0
-        self._look: asyncio.Task[None] | None = None
+        self._breaker = Breaker(lambda: redis.exists(EPOCH_KEY))
 
     async def find(self, digest: str, scopes: Sequence[str]) -> tuple[Place | None, Page | None]:
         """Look a page up; no place at all means that the cache can't be trusted now, and must not be filled."""
@@ -211,7 +206,7 @@ class PageCache:
         """Take it on to compute this page, under a name to release it by; None while another process does."""
         name = secrets.token_hex(8)
         taken = await self._ask(self._redis.set(_fill_key(place), name, nx=True, px=int(FILL_LEASE * 1000)))
-        return name if taken or self._is_away else None
+        return name if taken or self._breaker.is_away else None
 
     async def release(self, place: Place, name: str) -> None:
         """Let others compute the page, unless the claim has run out and is somebody else's."""
@@ -223,33 +218,13 @@ class PageCache:
         return named.decode().split() if named else []
 
     async def _ask(self, call: Awaitable[Answer]) -> Answer | None:
-        if self._is_away:
-            if asyncio.iscoroutine(call):
-                call.close()
-            self._begin_look()
-            return None
         try:
-            async with asyncio.timeout(PATIENCE):
-                return await call
-        except REDIS_AWAY as error:
-            metrics.CACHE_ERRORS.inc()
-            log.warning("page_cache_away", error=type(error).__name__)
-            self._is_away = True
-            self._next_look = time.monotonic() + BREAK
+            return await self._breaker.ask(call)
+        except RedisAway as away:
+            if away.is_news:
+                metrics.CACHE_ERRORS.inc()
+                log.warning("page_cache_away", error=str(away))
             return None
-
-    def _begin_look(self) -> None:
-        """See once in a while whether Redis is back, beside the readers: none of them waits for it again."""
-        if time.monotonic() >= self._next_look and (self._look is None or self._look.done()):
-            self._look = asyncio.create_task(self._see_whether_it_is_back())
-
-    async def _see_whether_it_is_back(self) -> None:
-        try:
-            async with asyncio.timeout(PATIENCE):
-                await self._redis.exists(EPOCH_KEY)
-            self._is_away = False
-        except REDIS_AWAY:
-            self._next_look = time.monotonic() + BREAK
 
     @staticmethod
     def _batch_of(value: bytes | None, epoch: str) -> int | None:
@@ -303,7 +278,7 @@ class EpochKeeper:
     async def renew(self) -> None:
         """Say that the projector lives; an epoch that is gone begins anew. With Redis away the lease runs out."""
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(breaker.PATIENCE):
                 if self._epoch is None or not await self._tell(RENEW, self._epoch):
                     await self.begin()
         except REDIS_AWAY as error:
@@ -322,7 +297,7 @@ class EpochKeeper:
     async def name_requests(self, batch: int, request_ids: Sequence[str]) -> None:
         """Say whose changes a batch holds, for as long as a page of it may be filled."""
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(breaker.PATIENCE):
                 await self._redis.set(requests_key(batch), " ".join(request_ids), ex=FOLLOWED)
         except REDIS_AWAY as error:
             log.warning("page_cache_away", during="name_requests", error=type(error).__name__)
@@ -336,10 +311,10 @@ class EpochKeeper:
         if self._epoch is None and time.monotonic() < self._closed_until:
             return
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(breaker.PATIENCE):
                 if self._epoch is None or not await announce_generations(self._redis, self._epoch, scopes, batch):
                     await self.begin()
         except REDIS_AWAY as error:
             log.warning("page_cache_away", during="announce", error=type(error).__name__)
             self._epoch = None  # copies in a Redis that comes back have missed this batch, so the next epoch is another
-            self._closed_until = time.monotonic() + BREAK
+            self._closed_until = time.monotonic() + breaker.BREAK

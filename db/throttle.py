@@ -5,11 +5,13 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from limits import parse
+from limits import RateLimitItem, parse
 from limits.aio.storage import RedisClusterStorage, RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 from redis.asyncio import ConnectionPool
+from redis.exceptions import ConnectionError as RedisConnectionError
 
+from db.breaker import Breaker, RedisAway
 from db.redis_clients import REDIS_AWAY, credentials, is_cluster, places
 from infra import logs
 from infra.errors import TooManyRequests, Unavailable
@@ -51,6 +53,8 @@ class Throttle:
         dsn = settings.redis_dsn
         storage, self._let_go = _of_cluster(dsn) if is_cluster(dsn) else _of_server(dsn)
         self._limiter = MovingWindowRateLimiter(storage)
+        self._storage = storage
+        self._breaker = Breaker(self._look)
 
     async def aclose(self) -> None:
         """Let go of Redis."""
@@ -59,18 +63,35 @@ class Throttle:
     async def hit(self, rule: str, *who: str, closed_without_redis: bool = False) -> None:
         """Count one request of `who` under `rule` (`30/minute`); one too many raises TooManyRequests.
 
-        Redis away lets the request through, or, where guessing is what the rule prevents, refuses it as Unavailable.
+        Redis away lets the request through, without a wait but for the one that finds it so; or, where guessing is what
+        the rule prevents, refuses it as Unavailable.
         """
         if not rule:
             return
         limit = parse(rule)
-        try:
-            if await self._limiter.hit(limit, *who):
-                return
-            reset_at, _ = await self._limiter.get_window_stats(limit, *who)
-        except REDIS_AWAY as error:
-            log.warning("throttle_away", error=type(error).__name__)
-            if closed_without_redis:
+        if closed_without_redis:
+            try:
+                reset_at = await self._count(limit, *who)
+            except REDIS_AWAY as error:
+                log.warning("throttle_away", error=type(error).__name__)
                 raise Unavailable("Sign-in is closed for a moment: its throttle can't be reached") from None
-            return
-        raise TooManyRequests(max(1, math.ceil(reset_at - time.time())))
+        else:
+            try:
+                reset_at = await self._breaker.ask(self._count(limit, *who))
+            except RedisAway as away:
+                if away.is_news:
+                    log.warning("throttle_away", error=str(away))
+                return
+        if reset_at is not None:
+            raise TooManyRequests(max(1, math.ceil(reset_at - time.time())))
+
+    async def _look(self) -> None:
+        if not await self._storage.check():
+            raise RedisConnectionError("Redis doesn't answer")
+
+    async def _count(self, limit: RateLimitItem, *who: str) -> float | None:
+        """Count one more; gives until when, by the machine's clock, there is one too many."""
+        if await self._limiter.hit(limit, *who):
+            return None
+        reset_at, _ = await self._limiter.get_window_stats(limit, *who)
+        return reset_at

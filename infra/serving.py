@@ -23,7 +23,7 @@ from uvicorn.supervisors import Multiprocess
 
 from infra.corking import CorkedTransport
 from infra.errors import PROBLEM_TYPE, Malformed
-from infra.headers import secured, written
+from infra.headers import Headers, secured, written
 from infra.http import ASKED_FRONT, front_of
 from infra.memory import settle
 
@@ -59,6 +59,8 @@ class PatientProtocol(HttpToolsProtocol):
     _is_in_body = False
     _is_new = False
     _header_bytes = 0
+    _said: Headers | None = None
+    _said_lines = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Expect a request, and send each answer in one go."""
@@ -106,9 +108,11 @@ class PatientProtocol(HttpToolsProtocol):
         if answer is None:
             scope[ASKED_FRONT] = True
             return False
-        said = written(self.server_state.default_headers)
-        head = (STATUS_LINE[answer.status], said, answer.head.lines, b"x-request-id: ", answer.request_id, b"\r\n\r\n")
-        self._corked.write(b"".join(head))
+        said = self.server_state.default_headers
+        if said is not self._said:  # once in a second, as the date is another
+            self._said, self._said_lines = said, written(said)
+        head = answer.head.lines, b"x-request-id: ", answer.request_id, b"\r\n\r\n"
+        self._corked.write(b"".join((STATUS_LINE[answer.status], self._said_lines, *head)))
         if answer.body:
             self._corked.write(answer.body)
         cycle.response_started = cycle.response_complete = True

@@ -10,7 +10,11 @@ VIEWS = ("package_fees", "daily_summary")
 # Whoever doesn't get the lock leaves the work to the one who has it.
 TAKE_TURN = "SELECT pg_try_advisory_xact_lock(hashtextextended('paqueteria.refresh', 0))"
 
-SET_CLOCK = "SELECT set_config('paqueteria.now', %(now)s, true), set_config('statement_timeout', '0', true)"
+# On one processor, however large the views are: the others are for readers.
+SET_UP = """
+SELECT set_config('paqueteria.now', %(now)s, true), set_config('statement_timeout', '0', true),
+       set_config('max_parallel_workers_per_gather', '0', true)
+"""
 
 REFRESH = {
     "package_fees": "REFRESH MATERIALIZED VIEW CONCURRENTLY package_fees",
@@ -41,7 +45,7 @@ async def refresh_views(conn: Connection, now: datetime) -> None:
             turn = await (await conn.execute(TAKE_TURN)).fetchone()
             if turn is None or not turn[0]:
                 return
-            await conn.execute(SET_CLOCK, {"now": now.isoformat()})
+            await conn.execute(SET_UP, {"now": now.isoformat()})
             await conn.execute(REFRESH[view].encode())
             took = await (await conn.execute(RECORD, {"view": view, "now": now})).fetchone()
             if took is not None:

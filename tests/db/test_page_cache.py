@@ -10,7 +10,7 @@ import uvloop
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 
-from db import page_cache
+from db import breaker
 from db.consistency import Checkpoint
 from db.page_cache import EPOCH_KEY, EpochKeeper, Page, PageCache, Place, discard, generation_key
 from tests.support import Clock
@@ -144,7 +144,7 @@ async def test_a_silent_redis_keeps_the_projector_waiting_once(
     cache: PageCache, redis: Redis, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Frozen, it takes connections and never answers: one batch is delayed, the next ones aren't, and none is lost."""
-    monkeypatch.setattr(page_cache, "BREAK", 3600.0)
+    monkeypatch.setattr(breaker, "BREAK", 3600.0)
     asked: list[object] = []
     closed = asyncio.Event()
 
@@ -216,8 +216,8 @@ async def test_one_reader_waits_for_a_redis_that_is_late_and_no_other(
         return await execute(command, *rest, **options)
 
     monkeypatch.setattr(redis, "execute_command", answer_late)
-    monkeypatch.setattr(page_cache, "PATIENCE", 0.05)
-    monkeypatch.setattr(page_cache, "BREAK", 0.0)
+    monkeypatch.setattr(breaker, "PATIENCE", 0.05)
+    monkeypatch.setattr(breaker, "BREAK", 0.0)
     cache = PageCache(redis, ttl=30)
     assert await cache.find("digest", SCOPES) == (None, None)
     for _ in range(3):

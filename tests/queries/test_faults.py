@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from prometheus_client import REGISTRY
 
-from db import page_cache
+from db import breaker, page_cache
 from db.embedded import ValkeyServer
 from db.page_cache import EPOCH_KEY, PageCache, Place
 from db.roles import urls_of
@@ -51,7 +51,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(Edge, "_run", counting)
     monkeypatch.setattr(Flights, "share", arriving)
     monkeypatch.setattr(page_cache, "FILL_LEASE", 60)
-    monkeypatch.setattr(page_cache, "PATIENCE", 60)
+    monkeypatch.setattr(breaker, "PATIENCE", 60)
     return asked
 
 
@@ -259,14 +259,14 @@ def test_a_redis_that_answers_late_is_done_without(shop: Shop, settings: Setting
                 assert (answer.status_code, answer.headers["X-Cache"]) == (200, "BYPASS")
                 assert answer.json()["items"][0]["version"] == version
             proxy.speak()
-    assert page_cache.PATIENCE <= 0.25
+    assert breaker.PATIENCE <= 0.25
 
 
 def test_a_redis_slow_by_half_a_second_slows_one_read(
     shop: Shop, settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first that meets it waits for a moment; the others get their page from PostgreSQL, and wait for nothing."""
-    monkeypatch.setattr(page_cache, "BREAK", 0.0)
+    monkeypatch.setattr(breaker, "BREAK", 0.0)
     row = shop.stored()
     shop.publish(row)
     socket = settings.redis_dsn.removeprefix("unix://").partition("?")[0]

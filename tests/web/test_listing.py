@@ -119,3 +119,24 @@ def _is_where_it_was(seen: Locator, before: FloatRect | None) -> None:
     assert box is not None
     assert before is not None
     assert abs(box["y"] - before["y"]) < 2, "what one looks at stays where it is"
+
+
+AHEAD = """{
+    const machines = Date.now;
+    Date.now = () => machines() + 10 * 24 * 3600 * 1000;
+}"""
+"""A computer at the counter whose clock is ten days ahead: every fee's next step seems to be over."""
+
+
+def test_a_clock_that_is_ahead_asks_again_now_and_then(visitor: Visitor, shop: Shop) -> None:
+    """The fee's next step isn't there yet by the server's clock: one looks again, and not all the time."""
+    parcel = shop.package(shop.receive()["package_id"])
+    page = visitor.open("/health/live")
+    page.add_init_script(AHEAD)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "rows=" in request.url else None)
+    page.goto(f"/paquetes?q={parcel['guide_number']}")
+    with page.expect_response(re.compile("rows=")):
+        expect(page.locator("#live")).to_have_class(re.compile("is-live"))
+    page.wait_for_timeout(1500)
+    assert len(asked) <= 3, "asked again every few milliseconds"

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from babel.messages.extract import DEFAULT_KEYWORDS, extract_from_dir
@@ -40,13 +41,18 @@ def test_every_sentence_is_translated() -> None:
             assert not list(message.check(catalogue)), message.id
 
 
+def places_of(parcel: dict[str, Any]) -> list[str]:
+    """Name the pages of a parcel and of whose it is."""
+    return [f"/paquetes/{parcel['package_id']}", f"/clientes/{parcel['customer']['customer_id']}"]
+
+
 @pytest.mark.parametrize("size", ["wide", "narrow"])
 def test_a_first_page_is_light_and_comes_from_us_alone(visitor: Visitor, shop: Shop, size: str) -> None:
     """Under 100 KB in all, nothing from another host, nothing that moves while it comes."""
-    parcel = shop.receive_many(50)[0]
-    shop.package(parcel["package_id"])  # projected: no row comes while the page is looked at
+    received = shop.receive_many(50)[0]
+    parcel = shop.package(received["package_id"])  # projected: no row comes while the page is looked at
     public = ["/", "/anunciar", f"/seguimiento/{parcel['tracking_code']}", "/entrar"]
-    staff = ["/paquetes", "/mostrador", f"/paquetes/{parcel['package_id']}", "/resumen", "/administracion"]
+    staff = ["/paquetes", "/mostrador", *places_of(parcel), "/resumen", "/administracion"]
     sizes: dict[str, int] = {}
     for path in public + staff:
         visitor.open("/health/live", who=None if path in public else "ana", size=size)
@@ -84,12 +90,11 @@ def test_every_page_magnified(visitor: Visitor, shop: Shop, size: tuple[int, int
     """At 400 % and 200 % of a desk's window nothing goes past its edge, and what is tabbed to isn't covered."""
     long = {"customer_name": "María Fernanda Castañeda", "guide_number": "X" * 36 + shop.guide()}
     shop.receive_many(30)
-    parcel = shop.receive(**long)
-    shop.package(parcel["package_id"])
+    parcel = shop.package(shop.receive(**long)["package_id"])
     paths = ["/", "/anunciar", f"/seguimiento/{parcel['tracking_code']}", "/mostrador", "/paquetes?sort=owed"]
     page = visitor.open("/entrar", who="ana")
     page.set_viewport_size({"width": size[0], "height": size[1]})
-    for path in [*paths, f"/paquetes/{parcel['package_id']}", "/resumen", "/administracion"]:
+    for path in [*paths, *places_of(parcel), "/resumen", "/administracion"]:
         page.goto(path)
         assert page.evaluate("document.documentElement.scrollWidth") <= size[0], path
         page.evaluate("[...document.querySelectorAll('main :is(a, button, summary)')].pop().focus()")

@@ -1,9 +1,57 @@
 // Follows what changes in the shop: one stream a page, and one refresh at a time, however fast changes come.
 
 const BEGIN_AGAIN = 2000;
+const SOON = 50; // after a fee's next step
+const LATER = 5000; // where the server's clock isn't there yet by ours
+const LONGEST_TIMER = 2 ** 31 - 1;
+
+/**
+ * Call `refresh` when something has changed that `concerns(packages)`, and once more where that came meanwhile; unseen,
+ * a page waits until somebody looks at it.
+ */
+export function keepUp(refresh, concerns = () => true) {
+  const refreshSoon = oneAtATime(refresh);
+  let batch = 0;
+  let isAway = false;
+  let timer = 0;
+  let woken = "";
+  follow(
+    (number, packages) => {
+      if (!concerns(packages)) return;
+      batch = Math.max(batch, number);
+      if (!document.hidden) refreshSoon();
+    },
+    (isLive) => {
+      say(isLive);
+      if (isLive && isAway) refreshSoon();
+      isAway = !isLive;
+    },
+  );
+  document.addEventListener("visibilitychange", () => document.hidden || refreshSoon());
+  return {
+    refreshSoon,
+    /** The newest change that was told of; 0 before the first. */
+    batch: () => batch,
+    /** Say whether the last refresh was answered. */
+    answered: (isGood) => say(isGood && !isAway),
+    /** A fee is a step of time: refresh when the first that is shown has moved on. */
+    wakeAt(instant) {
+      clearTimeout(timer);
+      if (!instant) return;
+      const wait = Math.max(Date.parse(instant) - Date.now(), 0) + (instant === woken ? LATER : SOON);
+      timer = setTimeout(
+        () => {
+          woken = instant;
+          refreshSoon();
+        },
+        Math.min(wait, LONGEST_TIMER),
+      );
+    },
+  };
+}
 
 /** Call `changed(batch)` for each change, `connected(isLive)` as the stream comes and goes. */
-export function follow(changed, connected) {
+function follow(changed, connected) {
   const source = new EventSource("/api/v1/updates");
   source.addEventListener("open", () => connected(true));
   source.addEventListener("change", (event) => changed(Number(event.lastEventId), JSON.parse(event.data).packages));
@@ -29,7 +77,7 @@ export function staysAsItIs(old, next) {
 }
 
 /** Make a function that runs `work` now, and once more at its end where it was called meanwhile. */
-export function oneAtATime(work) {
+function oneAtATime(work) {
   let isRunning = false;
   let isWanted = false;
   return async function run() {

@@ -1,0 +1,62 @@
+"""Redis, asked with little patience: once it has not answered in time nobody waits for it, until it has again."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from db.redis_clients import REDIS_AWAY
+
+PATIENCE = 0.25
+"""Seconds that anybody waits for Redis."""
+
+BREAK = 1.0
+"""Seconds between two looks at a Redis that didn't answer."""
+
+Answer = TypeVar("Answer")
+
+
+class RedisAway(Exception):
+    """Redis doesn't answer in time; `is_news` where it did until now."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        super().__init__(type(error).__name__)
+        self.is_news = error is not None
+
+
+class Breaker:
+    """One user's view of Redis; `look` asks it for something small."""
+
+    def __init__(self, look: Callable[[], Awaitable[object]]) -> None:
+        self.is_away = False
+        self._ask_for_little = look
+        self._next_look = 0.0
+        self._look: asyncio.Task[None] | None = None
+
+    async def ask(self, call: Awaitable[Answer]) -> Answer:
+        """Give what Redis answers; raises RedisAway, and at once while it is away."""
+        if self.is_away:
+            if asyncio.iscoroutine(call):
+                call.close()
+            self._begin_look()
+            raise RedisAway
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await call
+        except REDIS_AWAY as error:
+            self.is_away = True
+            self._next_look = time.monotonic() + BREAK
+            raise RedisAway(error) from error
+
+    def _begin_look(self) -> None:
+        """See once in a while whether Redis is back, beside those who ask: none of them waits for it again."""
+        if time.monotonic() >= self._next_look and (self._look is None or self._look.done()):
+            self._look = asyncio.create_task(self._see_whether_it_is_back())
+
+    async def _see_whether_it_is_back(self) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._ask_for_little()
+            self.is_away = False
+        except REDIS_AWAY:
+            self._next_look = time.monotonic() + BREAK
