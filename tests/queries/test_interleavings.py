@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 
 import pytest
 
-from db import announcements, page_cache
+from db import announcements, breaker, page_cache
 from db.announcements import Announcements, View
 from db.consistency import Checkpoint
 from db.page_cache import BEGIN, RAISE, RELEASE, RENEW, EpochKeeper, Page, PageCache
@@ -276,6 +276,7 @@ def scheduled(monkeypatch: pytest.MonkeyPatch) -> None:
         await step()
 
     stand_in = SimpleNamespace(timeout=timeout, sleep=sleep)
+    monkeypatch.setattr(breaker, "asyncio", stand_in)
     monkeypatch.setattr(page_cache, "asyncio", stand_in)
     monkeypatch.setattr(pages, "asyncio", stand_in)
     monkeypatch.setattr(announcements, "time", SimpleNamespace(monotonic=lambda: 0.5))
