@@ -46,7 +46,7 @@ def places_of(parcel: dict[str, Any]) -> list[str]:
     return [f"/paquetes/{parcel['package_id']}", f"/clientes/{parcel['customer']['customer_id']}"]
 
 
-@pytest.mark.parametrize("size", ["wide", "narrow"])
+@pytest.mark.parametrize("size", ["wide", pytest.param("narrow", marks=pytest.mark.long)])
 def test_a_first_page_is_light_and_comes_from_us_alone(visitor: Visitor, shop: Shop, size: str) -> None:
     """Under 100 KB in all, nothing from another host, nothing that moves while it comes."""
     received = shop.receive_many(50)[0]

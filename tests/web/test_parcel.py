@@ -80,7 +80,7 @@ def test_a_form_counts_once_and_for_what_was_seen(sign_in: Any, shop: Shop) -> N
     client = sign_in("oscar")
     paid = form(parcel, payment_method="CASH", amount="$ 1.500")
     assert [client.post(f"{path}/entrega", data=paid).status_code for _ in range(2)] == [303, 303]
-    assert len(shop.package(parcel["package_id"])["payments"]) == 1
+    assert len(shop.becomes(parcel["guide_number"], "DELIVERED")["payments"]) == 1
     stale = client.post(f"{path}/reversion", data=form(parcel, reason="Tarde"))
     assert (stale.status_code, "cambió este paquete mientras tanto" in stale.text) == (412, True)
 
