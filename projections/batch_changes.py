@@ -1,22 +1,30 @@
 """What each batch changed, for those who follow along by server-sent events; kept for an hour."""
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from db.pools import Connection
 
 KEPT = timedelta(hours=1)
 
-# The packages as they now are: the members of an array of JSON, as text.
-PACKAGES = """
-SELECT string_agg(jsonb_build_object('package_id', package_id, 'status', status, 'version', version)::text, ',')
-FROM moved WHERE status IS NOT NULL
-"""
-
+# The packages as they now are; keys that can't be derived make a batch be derived piece by piece.
 NOTED = """
 noted AS (
-    INSERT INTO batch_changes (batch, packages, at)
-    SELECT %(batch)s, %(packages)s::jsonb, %(at)s WHERE %(packages)s::jsonb <> '[]')
+    INSERT INTO batch_changes AS b (batch, packages, at)
+    SELECT %(batch)s::bigint, packages, %(at)s::timestamptz
+    FROM (SELECT jsonb_agg(jsonb_build_object('package_id', package_id, 'status', status, 'version', version))
+          FROM moved WHERE status IS NOT NULL) AS m (packages)
+    WHERE %(batch)s::bigint IS NOT NULL AND packages IS NOT NULL
+    ON CONFLICT (batch) DO UPDATE SET packages = b.packages || excluded.packages)
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """For which batch its changes are noted, and its time."""
+
+    batch: int
+    at: datetime
 
 
 async def forget_batch_changes(conn: Connection, now: datetime) -> None:

@@ -4,19 +4,24 @@ A batch is bounded. A backlog is taken transaction by transaction, and one that 
 with 10,000 packages) in parts, which are kept in `unfinished_changes` until the last one is in.
 """
 
-import uuid
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
 
 from db.pools import Connection
+from projections.parking import Kind
 
-Key = tuple[Literal["package", "customer"], uuid.UUID]
-"""A row of a package or of a customer, to be derived again."""
+Key = tuple[Kind, str]
+"""A row of a package or of a customer, to be derived again: its id as the database writes it."""
 
-Packages = dict[uuid.UUID, list[uuid.UUID]]
+Packages = dict[str, list[str]]
 """The packages of customers."""
+
+LogRow = tuple[str, str | None, str | None, datetime]
+"""What names a change's keys: its transaction, a package, a customer; and when it was made."""
+
+LOG_ROW = "SELECT xid::text, package_id::text, customer_id::text, at FROM"
+"""Ids as text: a batch has thousands, and sends them back as they came."""
 
 AT_ONCE = 250
 """Keys: a transaction that makes more of them dirty is taken in parts."""
@@ -24,43 +29,33 @@ AT_ONCE = 250
 PART = 40
 """Keys of one part: what other changes may have to wait for."""
 
-# A row for each transaction: its number, how many log rows it has, when it was made, and the keys that it makes dirty.
-BY_TRANSACTION = """
-SELECT xid::text::bigint, count(*), max(at),
-       coalesce(array_agg(DISTINCT package_id) FILTER (WHERE package_id IS NOT NULL), '{}'),
-       coalesce(array_agg(DISTINCT customer_id) FILTER (WHERE customer_id IS NOT NULL), '{}'),
-       coalesce(array_agg(DISTINCT customer_id) FILTER (WHERE customer_id IS NOT NULL AND package_id IS NULL), '{}'),
-       bool_or(package_id IS NULL AND customer_id IS NULL)
-FROM
-"""
-
 # The bounds are scalar subqueries: known before the scan, they let it use the index on xid. Joined, it reads the log.
 # `since` is bound, known before that: months that are long over aren't even opened.
-READ_CHANGES = f"""{BY_TRANSACTION} (
-    SELECT xid, package_id, customer_id, at FROM change_log
-    WHERE logged_at >= %(since)s
-      AND xid >= (SELECT unread_from FROM projection_checkpoint WHERE name = 'listing')
-      AND xid < (SELECT pg_snapshot_xmax(pg_current_snapshot()))
-      AND NOT pg_visible_in_snapshot(xid, (SELECT snapshot FROM projection_checkpoint WHERE name = 'listing'))
-      AND life = (SELECT life FROM projection_checkpoint WHERE name = 'listing')
-      AND xid <> ALL (%(unfinished)s::text[]::xid8[])
-    ORDER BY xid
-    LIMIT %(limit)s) AS unread
-GROUP BY xid ORDER BY xid
+READ_CHANGES = f"""
+{LOG_ROW} change_log
+WHERE logged_at >= %(since)s
+  AND xid >= (SELECT unread_from FROM projection_checkpoint WHERE name = 'listing')
+  AND xid < (SELECT pg_snapshot_xmax(pg_current_snapshot()))
+  AND NOT pg_visible_in_snapshot(xid, (SELECT snapshot FROM projection_checkpoint WHERE name = 'listing'))
+  AND life = (SELECT life FROM projection_checkpoint WHERE name = 'listing')
+  AND xid <> ALL (%(unfinished)s::text[]::xid8[])
+ORDER BY xid
+LIMIT %(limit)s
 """
 
-READ_ONE = f"""{BY_TRANSACTION} change_log
+READ_ONE = f"""
+{LOG_ROW} change_log
 WHERE logged_at >= %(since)s AND xid = %(xid)s::text::xid8
   AND life = (SELECT life FROM projection_checkpoint WHERE name = 'listing')
-GROUP BY xid
 """
 
 PACKAGES_OF_CUSTOMERS = """
-SELECT customer_id, package_id FROM packages WHERE customer_id = ANY(%(customer_ids)s)
+SELECT customer_id::text, package_id::text FROM packages WHERE customer_id = ANY(%(customer_ids)s::uuid[])
 """
 
 NEXT_PART = """
-SELECT xid::text::bigint, part, package_ids, customer_ids FROM unfinished_changes ORDER BY xid, part LIMIT 1
+SELECT xid::text::bigint, part, package_ids::text[], customer_ids::text[]
+FROM unfinished_changes ORDER BY xid, part LIMIT 1
 """
 
 KEEP_PARTS = """
@@ -74,25 +69,37 @@ GROUP BY 2
 FORGET_PART = "DELETE FROM unfinished_changes WHERE xid = %(xid)s::text::xid8 AND part = %(part)s"
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: there are thousands in a batch, and that would make each of them several times as dear.
+@dataclass(slots=True)
 class Change:
     """What one transaction makes dirty, by the keys that its log rows name."""
 
     xid: int
-    rows: int
     at: datetime
-    package_ids: list[uuid.UUID]
-    customer_ids: list[uuid.UUID]
-    whole_customer_ids: list[uuid.UUID]
+    rows: int = 0
+    package_ids: set[str] = field(default_factory=set)
+    customer_ids: set[str] = field(default_factory=set)
+    whole_customer_ids: set[str] = field(default_factory=set)
     """Customers whose every package it makes dirty."""
-    is_reference: bool
+    is_reference: bool = False
     """It names neither: a site, a tariff, staff."""
+
+    def take_in(self, package_id: str | None, customer_id: str | None, at: datetime) -> None:
+        """Add what a log row names."""
+        self.rows += 1
+        self.at = max(self.at, at)
+        if package_id is not None:
+            self.package_ids.add(package_id)
+        if customer_id is not None:
+            self.customer_ids.add(customer_id)
+            if package_id is None:
+                self.whole_customer_ids.add(customer_id)
+        elif package_id is None:
+            self.is_reference = True
 
     def keys(self, packages: Packages) -> list[Key]:
         """Name its dirty keys, given the packages of its whole customers; the customers come first."""
-        package_ids = set(self.package_ids)
-        for customer_id in self.whole_customer_ids:
-            package_ids.update(packages.get(customer_id, ()))
+        package_ids = self.package_ids.union(*(packages.get(each, ()) for each in self.whole_customer_ids))
         return [("customer", key) for key in self.customer_ids] + [("package", key) for key in package_ids]
 
 
@@ -113,17 +120,28 @@ class Unread:
     besides: Collection[int] = ()
 
 
+def by_transaction(rows: Iterable[LogRow]) -> list[Change]:
+    """Put the log's rows together, in the order in which each transaction comes up first."""
+    changes: dict[str, Change] = {}
+    for xid, package_id, customer_id, at in rows:
+        change = changes.get(xid)
+        if change is None:
+            change = changes[xid] = Change(int(xid), at)
+        change.take_in(package_id, customer_id, at)
+    return list(changes.values())
+
+
 async def read_changes(conn: Connection, limit: int, unread: Unread) -> tuple[list[Change], int | None]:
     """Read whole transactions, about `limit` rows of them, and the first transaction left out (None: all was read)."""
     binds = {"limit": limit + 1, "since": unread.since, "unfinished": [str(xid) for xid in unread.besides]}
     rows = await (await conn.execute(READ_CHANGES, binds)).fetchall()
-    changes = [Change(*row) for row in rows]
-    if sum(change.rows for change in changes) <= limit:
+    changes = by_transaction(rows)
+    if len(rows) <= limit:
         return changes, None
     end = changes[-1].xid
     if len(changes) == 1:  # one transaction larger than a batch: it is read whole
         rows = await (await conn.execute(READ_ONE, {"xid": str(end), "since": unread.since})).fetchall()
-        return [Change(*row) for row in rows], end + 1
+        return by_transaction(rows), end + 1
     return changes[:-1], end
 
 
@@ -131,7 +149,7 @@ async def read_packages(conn: Connection, changes: Iterable[Change]) -> Packages
     """Read the packages of the customers that changed as a whole, by customer."""
     packages: Packages = {}
     if whole := [customer_id for change in changes for customer_id in change.whole_customer_ids]:
-        rows = await conn.execute(PACKAGES_OF_CUSTOMERS, {"customer_ids": whole})
+        rows = await conn.execute(PACKAGES_OF_CUSTOMERS, {"customer_ids": array_of(whole)})
         for customer_id, package_id in await rows.fetchall():
             packages.setdefault(customer_id, []).append(package_id)
     return packages
@@ -159,7 +177,7 @@ async def forget_part(conn: Connection, part: Part) -> None:
     await conn.execute(FORGET_PART, {"xid": str(part.xid), "part": part.number})
 
 
-def of(keys: Iterable[Key], kind: str) -> list[uuid.UUID]:
+def of(keys: Iterable[Key], kind: str) -> list[str]:
     """Give the keys of one kind."""
     return [key for its_kind, key in keys if its_kind == kind]
 

@@ -6,13 +6,18 @@ import uuid
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, TypeVar
 
 import psycopg
 
 from db.pools import Connection
 
 Kind = Literal["package", "customer"]
+
+Id = str | uuid.UUID
+"""A key, as the database writes it or as Python does."""
+
+SomeId = TypeVar("SomeId", str, uuid.UUID)
 
 POISON = ("21", "22", "23", "54", "P0")
 """Classes of SQLSTATE that speak of the data: trying again changes nothing, as it would after a lost connection."""
@@ -31,7 +36,7 @@ FROM unnest(%(keys)s::uuid[], %(reasons)s::text[]) AS parked (key, reason)
 ON CONFLICT (kind, key, xid) DO UPDATE SET reason = excluded.reason
 """
 
-UNPARK = "DELETE FROM parked_changes WHERE kind = %(kind)s AND key = ANY(%(keys)s)"
+UNPARK = "DELETE FROM parked_changes WHERE kind = %(kind)s AND key = ANY(%(keys)s::uuid[])"
 
 LIST = """
 SELECT kind, key, (array_agg(reason ORDER BY xid DESC))[1], min(at), count(*)
@@ -90,7 +95,7 @@ def reason_of(error: psycopg.Error) -> str:
     return str(error).strip().partition("\n")[0]
 
 
-async def park(conn: Connection, kind: Kind, reasons: Mapping[uuid.UUID, str], xid: int, at: datetime) -> None:
+async def park(conn: Connection, kind: Kind, reasons: Mapping[SomeId, str], xid: int, at: datetime) -> None:
     """Put these keys aside, each for its reason, as named by transaction `xid` (0: by none that is known)."""
     values = {"kind": kind, "keys": list(reasons), "reasons": list(reasons.values()), "xid": str(xid), "at": at}
     await conn.execute(PARK, values)
@@ -102,16 +107,16 @@ async def newest_change(conn: Connection, kind: Kind, key: uuid.UUID) -> int:
     return int(row[0]) if row else 0
 
 
-async def unpark(conn: Connection, kind: Kind, keys: Collection[uuid.UUID]) -> None:
+async def unpark(conn: Connection, kind: Kind, keys: Collection[Id]) -> None:
     """Forget that these keys were put aside: their rows are derived."""
     await conn.execute(UNPARK, {"kind": kind, "keys": list(keys)})
 
 
 async def derive_healthy(
-    conn: Connection, keys: Sequence[uuid.UUID], derive: Callable[[Sequence[uuid.UUID]], Awaitable[object]]
-) -> dict[uuid.UUID, str]:
+    conn: Connection, keys: Sequence[SomeId], derive: Callable[[Sequence[SomeId]], Awaitable[object]]
+) -> dict[SomeId, str]:
     """Call `derive` with all keys but those that fail, found by halving in savepoints; give these with the reasons."""
-    found: dict[uuid.UUID, str] = {}
+    found: dict[SomeId, str] = {}
     waiting = [keys]
     while waiting:
         part = waiting.pop()

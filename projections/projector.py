@@ -25,7 +25,8 @@ from db.page_cache import EpochKeeper
 from db.pools import Connection, connect
 from infra import logs, metrics, tracing
 from infra.clock import Clock, system_clock
-from projections import batch_changes, page_generations, parking
+from projections import page_generations, parking
+from projections.batch_changes import Noted
 from projections.changes import (
     AT_ONCE,
     Change,
@@ -81,7 +82,7 @@ FROM projection_checkpoint WHERE name = 'listing'
 BEGIN = f"BEGIN ISOLATION LEVEL {{level}}; {HOLD_CHECKPOINT}; EXECUTE read_checkpoint"
 """First the checkpoint, then the read models: in the order of a rebuild's swap, so that neither waits for the other."""
 
-READ_PARKED = "SELECT DISTINCT kind, key FROM parked_changes"
+READ_PARKED = "SELECT DISTINCT kind, key::text FROM parked_changes"
 
 READ_MADE_AT = "SELECT max(at) FROM change_log WHERE xid = %(xid)s::text::xid8"
 
@@ -91,7 +92,7 @@ WHERE xid = ANY(%(xids)s::text[]::xid8[]) AND request_id IS NOT NULL LIMIT %(mos
 """
 
 MOVE_CHECKPOINT = f"""
-WITH {page_generations.RAISED}, {batch_changes.NOTED}
+WITH {page_generations.RAISED}
 UPDATE projection_checkpoint SET snapshot = %(snapshot)s::pg_snapshot, batch = %(batch)s, at = %(at)s,
     unread_from = %(unread_from)s::text::xid8,
     unread_since = CASE WHEN %(unread_from)s::text::xid8 >= pg_snapshot_xmax(snapshot) THEN snapshot_at
@@ -234,7 +235,7 @@ async def _project(
             await keep_parts(conn, xid, large)
         if (unfinished.in_parts or work.large) and not (is_brief and work.whole):
             work.part = await next_part(conn)
-        derived = await _derive(conn, work, unfinished, at, is_careful=is_careful)
+        derived = await _derive(conn, work, unfinished, Noted(number, at), is_careful=is_careful)
         if any(change.is_reference for change in changes):
             derived.scopes.add("reference")
         if unfinished.xids or work.large or is_careful:
@@ -242,8 +243,7 @@ async def _project(
     snapshot = checkpoint.stored.advanced(checkpoint.current, end, unfinished.xids)
     unread_from = snapshot.first_hidden(besides=unfinished.xids)
     binds = {"snapshot": str(snapshot), "unread_from": str(unread_from), "batch": number, "old_batch": old_batch}
-    binds |= {"is_whole": end is None, "at": at}
-    binds |= {"scopes": list(derived.scopes), "packages": f"[{','.join(derived.packages)}]"}
+    binds |= {"is_whole": end is None, "at": at, "scopes": list(derived.scopes)}
     moved = await conn.execute(MOVE_CHECKPOINT, binds)
     if moved.rowcount != 1:
         raise Fenced
@@ -287,15 +287,15 @@ async def _read_unfinished(conn: Connection) -> Unfinished:
     return Unfinished(frozenset(in_parts), frozenset(parked))
 
 
-async def _derive(conn: Connection, work: Work, unfinished: Unfinished, at: datetime, *, is_careful: bool) -> Derived:
+async def _derive(conn: Connection, work: Work, unfinished: Unfinished, noted: Noted, *, is_careful: bool) -> Derived:
     keys = work.keys()
     parked = set[Key](await (await conn.execute(READ_PARKED)).fetchall()) if unfinished.parked else set[Key]()
     derived = await (
-        derive_what_can_be(conn, keys, parked)
+        derive_what_can_be(conn, keys, parked, noted)
         if is_careful
-        else derive(conn, of(keys, "package"), of(keys, "customer"))
+        else derive(conn, of(keys, "package"), of(keys, "customer"), noted)
     )
-    await _park(conn, work, derived, at)
+    await _park(conn, work, derived, noted.at)
     await _unpark(conn, (keys & parked) - derived.reasons.keys())
     if work.part is not None:
         await forget_part(conn, work.part)
@@ -304,14 +304,14 @@ async def _derive(conn: Connection, work: Work, unfinished: Unfinished, at: date
 
 async def _park(conn: Connection, work: Work, derived: Derived, at: datetime) -> None:
     for (kind, key), reason in derived.reasons.items():
-        log.error("parked", kind=kind, key=str(key))  # its reason may quote the row: see `project --parked`
+        log.error("parked", kind=kind, key=key)  # its reason may quote the row: see `project --parked`
         for xid in work.named_by((kind, key)):
             await parking.park(conn, kind, {key: reason}, xid, at)
 
 
 async def _unpark(conn: Connection, healed: Collection[Key]) -> None:
     for kind, key in healed:
-        log.info("healed", kind=kind, key=str(key))
+        log.info("healed", kind=kind, key=key)
         await parking.unpark(conn, kind, [key])
 
 

@@ -228,8 +228,9 @@ async def catch_up(conn: Connection, made: Sequence[Shadow], snapshot: str) -> t
     changes = await (await conn.execute(CHANGED_SINCE, {"snapshot": snapshot})).fetchall()
     whole = [customer_id for package_id, customer_id in changes if package_id is None and customer_id is not None]
     of_customers = await (await conn.execute(PACKAGES_OF_CUSTOMERS, {"customer_ids": whole})).fetchall()
+    theirs = {uuid.UUID(package_id) for _, package_id in of_customers}
     dirty = {
-        "package_id": list({package_id for package_id, _ in changes if package_id} | {key for _, key in of_customers}),
+        "package_id": list({package_id for package_id, _ in changes if package_id} | theirs),
         "customer_id": list({customer_id for _, customer_id in changes if customer_id}),
     }
     for shadow in made:

@@ -14,7 +14,7 @@ from db.consistency import Checkpoint
 from db.page_cache import EpochKeeper, Page, PageCache, Place
 from db.pools import Connection
 from projections import process, projector
-from projections.changes import BY_TRANSACTION, Change
+from projections.changes import LOG_ROW, Change, by_transaction
 from tests.chaos import scenarios
 from tests.chaos.scenarios import Scenario, Stage
 
@@ -44,10 +44,10 @@ def position_cursor(patch: pytest.MonkeyPatch) -> None:
 
     async def read(conn: Connection, _limit: int, _unfinished: object) -> tuple[list[Change], int | None]:
         nonlocal last
-        statement = f"{BY_TRANSACTION} change_log WHERE position > %s GROUP BY xid".encode()
+        statement = f"{LOG_ROW} change_log WHERE position > %s".encode()
         rows = await (await conn.execute(statement, (last,))).fetchall()
         (last,) = await (await conn.execute("SELECT coalesce(max(position), 0) FROM change_log")).fetchone() or (last,)
-        return [Change(*row) for row in rows], None
+        return by_transaction(rows), None
 
     patch.setattr(projector, "read_changes", read)
 

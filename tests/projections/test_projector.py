@@ -14,7 +14,7 @@ from db.page_cache import EPOCH_KEY, MANY_CUSTOMERS, EpochKeeper, customer_scope
 from db.pools import Connection
 from projections import changes as changes_module
 from projections import projector as projector_module
-from projections.changes import PACKAGES_OF_CUSTOMERS, READ_CHANGES, Change, Unread, read_changes
+from projections.changes import PACKAGES_OF_CUSTOMERS, READ_CHANGES, Change, Unread, by_transaction, read_changes
 from projections.derivation import DERIVE
 from projections.page_generations import MOST_CUSTOMERS
 from projections.projector import Fenced, open_projector, project_batch, project_pending
@@ -86,10 +86,10 @@ async def test_a_cursor_would_lose_it(
 
     async def by_cursor(conn: Connection, _limit: int, _unread: Unread) -> tuple[list[Change], int | None]:
         nonlocal last
-        read = f"{changes_module.BY_TRANSACTION} change_log WHERE position > %s GROUP BY xid".encode()
+        read = f"{changes_module.LOG_ROW} change_log WHERE position > %s".encode()
         rows = await (await conn.execute(read, (last,))).fetchall()
         (last,) = await (await conn.execute("SELECT coalesce(max(position), 0) FROM change_log")).fetchone() or (last,)
-        return [Change(*row) for row in rows], None
+        return by_transaction(rows), None
 
     monkeypatch.setattr(projector_module, "read_changes", by_cursor)
     with shop.conn.transaction():
@@ -376,7 +376,7 @@ async def test_a_batch_finds_every_row_by_a_key(projector: Connection) -> None:
     """Its plans are made once, maybe in an empty shop, and must do for a full one: nothing is ever read whole."""
     ids = [uuid.uuid4()]
     keys: dict[str, object] = {"package_ids": ids, "customer_ids": ids}
-    keys |= {"limit": 5001, "unfinished": [], "since": LONG_AGO}
+    keys |= {"limit": 5001, "unfinished": [], "since": LONG_AGO, "batch": 2, "at": LONG_AGO}
     for statement in (READ_CHANGES, PACKAGES_OF_CUSTOMERS, DERIVE):
         plan = await (await projector.execute(f"EXPLAIN {statement}".encode(), keys)).fetchall()
         text = "\n".join(line for (line,) in plan)
