@@ -1,6 +1,7 @@
 """A real browser on a real shop: one shop for all of these tests, on one worker."""
 
 import contextlib
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,16 +24,9 @@ from tests.service import projecting, serving
 from tests.support import moved
 from tests.web.shop import PASSWORD, STAFF, Shop, run_apart
 
-EVERYWHERE = pytest.mark.parametrize(
-    ("language", "size"),
-    [
-        ("es", "wide"),
-        ("en", "narrow"),
-        pytest.param("es", "narrow", marks=pytest.mark.long),
-        pytest.param("en", "wide", marks=pytest.mark.long),
-    ],
-)
-"""Both languages and both widths; each of them once in `make test`, every pair in `make chaos`."""
+BRIEF = (("es", "wide"), ("en", "narrow"))
+EVERYWHERE = pytest.mark.parametrize(("language", "size"), [*BRIEF, ("es", "narrow"), ("en", "wide")])
+"""Both languages and both widths: `make test` tries each test on one pair of BRIEF, `make chaos` on the others."""
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 SIZES = {"wide": (1280, 800), "narrow": (390, 844)}
@@ -45,10 +39,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.path.is_relative_to(here):
             item.add_marker(pytest.mark.xdist_group("web"))
+            if _is_for_the_long_form(item):
+                item.add_marker(pytest.mark.long)
     if IS_LEFT_OUT:
         left_out = [item for item in items if "browser" in getattr(item, "fixturenames", ())]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+
+
+def _is_for_the_long_form(item: pytest.Item) -> bool:
+    if not isinstance(item, pytest.Function) or "language" not in item.fixturenames or "size" not in item.fixturenames:
+        return False
+    brief = BRIEF[zlib.crc32(item.originalname.encode()) % len(BRIEF)]  # by its name: the same one in every run
+    return (item.callspec.params["language"], item.callspec.params["size"]) != brief
 
 
 @pytest.fixture(scope="package")
