@@ -52,10 +52,10 @@ INSERT INTO change_log (package_id, type, version, at)
 SELECT package_id, 'PackageCorrected', version, clock_timestamp() FROM changed
 """
 
-SIZES = (500, 1000, LARGEST_BATCH)
+SIZES = (1000, LARGEST_BATCH)
 """Log rows that a batch may have."""
 
-CHANGES = 10_000
+CHANGES = 20_000
 """Changes that wait each time, each of them in a transaction of its own."""
 
 UPDATE_EACH = """
@@ -329,7 +329,7 @@ MEASUREMENTS = (
     Measurement(
         "changes",
         "Changes that the projector takes in",
-        "10,000 changes wait, each in a transaction of its own: corrections of as many parcels spread over the shop,"
+        "20,000 changes wait, each in a transaction of its own: corrections of as many parcels spread over the shop,"
         " as many new parcels, and the whole lives of a third as many, announced, received and handed over. The time"
         " is from reading the log to the last announcement; beside it, the rows of the first two, known beforehand,"
         " written to the same tables by one statement of PostgreSQL's.",

@@ -173,9 +173,10 @@ CREATE VIEW public.api_key_holders AS
   WHERE ((k.revoked_at IS NULL) AND s.active);
 CREATE TABLE public.batch_changes (
     batch bigint NOT NULL,
-    packages jsonb NOT NULL,
+    packages json NOT NULL,
     at timestamp with time zone NOT NULL
 );
+ALTER TABLE ONLY public.batch_changes ALTER COLUMN packages SET STORAGE EXTERNAL;
 CREATE TABLE public.change_log (
     "position" bigint NOT NULL,
     xid xid8 DEFAULT pg_current_xact_id() NOT NULL,

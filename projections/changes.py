@@ -5,7 +5,7 @@ with 10,000 packages) in parts, which are kept in `unfinished_changes` until the
 """
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from db.pools import Connection
@@ -69,38 +69,41 @@ GROUP BY 2
 FORGET_PART = "DELETE FROM unfinished_changes WHERE xid = %(xid)s::text::xid8 AND part = %(part)s"
 
 
-# Not frozen: there are thousands in a batch, and that would make each of them several times as dear.
+# Not frozen, and with one list: there are thousands in a batch, and more would make each several times as dear.
 @dataclass(slots=True)
 class Change:
-    """What one transaction makes dirty, by the keys that its log rows name."""
+    """What one transaction makes dirty, by the packages and customers that its log rows name."""
 
     xid: int
     at: datetime
-    rows: int = 0
-    package_ids: set[str] = field(default_factory=set)
-    customer_ids: set[str] = field(default_factory=set)
-    whole_customer_ids: set[str] = field(default_factory=set)
-    """Customers whose every package it makes dirty."""
-    is_reference: bool = False
-    """It names neither: a site, a tariff, staff."""
+    named: list[tuple[str | None, str | None]]
 
-    def take_in(self, package_id: str | None, customer_id: str | None, at: datetime) -> None:
-        """Add what a log row names."""
-        self.rows += 1
-        self.at = max(self.at, at)
-        if package_id is not None:
-            self.package_ids.add(package_id)
-        if customer_id is not None:
-            self.customer_ids.add(customer_id)
-            if package_id is None:
-                self.whole_customer_ids.add(customer_id)
-        elif package_id is None:
-            self.is_reference = True
+    @property
+    def rows(self) -> int:
+        """How many log rows it has."""
+        return len(self.named)
+
+    @property
+    def whole_customer_ids(self) -> list[str]:
+        """Customers whose every package it makes dirty."""
+        return [customer_id for package_id, customer_id in self.named if package_id is None and customer_id is not None]
+
+    @property
+    def is_reference(self) -> bool:
+        """Tell whether it names neither: a site, a tariff, staff."""
+        return (None, None) in self.named
 
     def keys(self, packages: Packages) -> list[Key]:
         """Name its dirty keys, given the packages of its whole customers; the customers come first."""
-        package_ids = self.package_ids.union(*(packages.get(each, ()) for each in self.whole_customer_ids))
-        return [("customer", key) for key in self.customer_ids] + [("package", key) for key in package_ids]
+        customer_ids, package_ids = set[str](), set[str]()
+        for package_id, customer_id in self.named:
+            if package_id is not None:
+                package_ids.add(package_id)
+            elif customer_id is not None:
+                package_ids.update(packages.get(customer_id, ()))
+            if customer_id is not None:
+                customer_ids.add(customer_id)
+        return [("customer", key) for key in customer_ids] + [("package", key) for key in package_ids]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +129,10 @@ def by_transaction(rows: Iterable[LogRow]) -> list[Change]:
     for xid, package_id, customer_id, at in rows:
         change = changes.get(xid)
         if change is None:
-            change = changes[xid] = Change(int(xid), at)
-        change.take_in(package_id, customer_id, at)
+            changes[xid] = Change(int(xid), at, [(package_id, customer_id)])
+        else:
+            change.named.append((package_id, customer_id))
+            change.at = max(change.at, at)
     return list(changes.values())
 
 

@@ -6,8 +6,8 @@ counts AS (
     MERGE INTO package_counts AS c
     USING (
         SELECT site, status, sum(difference) AS difference
-        FROM (SELECT site, status, 1 FROM moved WHERE site IS NOT NULL
-              UNION ALL SELECT old_site, old_status, -1 FROM moved WHERE old_site IS NOT NULL)
+        FROM (SELECT site, status, packages FROM moves WHERE site IS NOT NULL
+              UNION ALL SELECT old_site, old_status, -packages FROM moves WHERE old_site IS NOT NULL)
             AS d (site, status, difference)
         GROUP BY site, status HAVING sum(difference) <> 0) AS d
     ON c.site = d.site AND c.status = d.status

@@ -7,12 +7,9 @@ They are made of the listing's row alone: one that has just become no other in w
 DERIVED = """
 words AS (
     INSERT INTO package_search (package_id, announced_at, text)
-    SELECT u.package_id, u.announced_at, w.text
-    FROM upserted AS u CROSS JOIN LATERAL package_words(
-        u.customer_name, u.recipient_name, u.customer_phone, u.guide_number, u.guide_key, u.tracking_code,
-        u.other_codes) AS w (text)
-    WHERE u.has_other_words
-      AND NOT EXISTS (SELECT FROM package_search AS l WHERE l.package_id = u.package_id AND l.text = w.text)
+    SELECT package_id, announced_at, other_words FROM upserted AS u
+    WHERE other_words IS NOT NULL
+      AND NOT EXISTS (SELECT FROM package_search AS l WHERE l.package_id = u.package_id AND l.text = u.other_words)
     ON CONFLICT (package_id) DO UPDATE SET text = excluded.text),
 words_of_none AS (
     DELETE FROM package_search WHERE package_id IN (SELECT key FROM gone))

@@ -7,9 +7,9 @@ MOST_CUSTOMERS = 200
 
 # Those that can show what has moved, from where it left and where it came to; no other page is discarded.
 SCOPES = f"""
-SELECT 'all' AS scope WHERE EXISTS (SELECT FROM moved)
-UNION ALL (SELECT DISTINCT 'status:' || status FROM (
-    SELECT status FROM moved UNION ALL SELECT old_status FROM moved) AS s WHERE status IS NOT NULL)
+SELECT 'all' AS scope WHERE EXISTS (SELECT FROM moves)
+UNION ALL SELECT 'status:' || status FROM (
+    SELECT status FROM moves UNION SELECT old_status FROM moves) AS s WHERE status IS NOT NULL
 UNION ALL SELECT 'customer:' || customer_id FROM touched WHERE (SELECT count(*) FROM touched) <= {MOST_CUSTOMERS}
 UNION ALL SELECT '{MANY_CUSTOMERS}' WHERE (SELECT count(*) FROM touched) > {MOST_CUSTOMERS}
 UNION ALL SELECT 'customers' WHERE EXISTS (SELECT FROM customers_changed)
