@@ -1,6 +1,7 @@
 """All measurements there are, one file a theme."""
 
 from bench import (
+    backlogs,
     batches,
     command_cost,
     hits,
@@ -28,6 +29,7 @@ THEMES = (
     visibility,
     notify,
     batches,
+    backlogs,
     rebuilds,
     refreshes,
     leadership,
