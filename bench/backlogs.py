@@ -231,10 +231,10 @@ MEASUREMENTS = (
         "changes",
         "Changes that the projector takes in",
         "20,000 changes wait, each in a transaction of its own: corrections of as many parcels spread over the shop,"
-        " as many new parcels, and the whole lives of a third as many, announced, received and handed over; each kind in"
-        " a shop of its own. The time is from reading the log to the last announcement. Just after a checkpoint PostgreSQL"
-        " also logs each block whole that is touched first. Beside the first two, their rows, known beforehand, written"
-        " to the same tables by one statement of PostgreSQL's.",
+        " as many new parcels, and the whole lives of a third as many, announced, received and handed over; each kind"
+        " in a shop of its own. The time is from reading the log to the last announcement. Just after a checkpoint"
+        " PostgreSQL also logs each block whole that is touched first. Beside the first two, their rows, known"
+        " beforehand, written to the same tables by one statement of PostgreSQL's.",
         changes_a_second,
     ),
 )

@@ -47,6 +47,7 @@ INSERT INTO change_log (package_id, type, version, at)
 SELECT package_id, 'PackageCorrected', version, clock_timestamp() FROM changed
 """
 
+
 async def batch_by_log(bench: Bench) -> Findings:
     """Take in one change at a time, on each log in turn."""
     logs = {
