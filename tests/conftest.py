@@ -50,6 +50,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         raise pytest.UsageError("tests that share an id are for a run of their own, without workers")
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse workers that share a group's tests among them: a shop, a browser, two processors are for one at a time."""
+    is_in_a_group = (item for item in session.items if item.get_closest_marker("xdist_group"))
+    if hasattr(session.config, "workerinput") and any("@" not in item.nodeid for item in is_in_a_group):
+        raise pytest.UsageError("this pytest-xdist groups no tests with this pytest")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--servers", choices=["embedded", "containers"], default="embedded", help="what the tests run on")
 
