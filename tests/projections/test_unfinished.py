@@ -223,6 +223,17 @@ async def test_a_package_that_cannot_be_listed_holds_up_no_other(
     assert shows(shop, last_xid(shop))
 
 
+async def test_a_batch_that_is_derived_piece_by_piece_tells_of_every_piece(
+    shop: Shop, projector: Connection, clock: Clock
+) -> None:
+    """Whoever follows the changes hears of all parcels that were beside the one that is parked, each once."""
+    poisoned, _ = await poison(shop, projector, clock)
+    told = shop.value("SELECT packages FROM batch_changes ORDER BY batch DESC LIMIT 1")
+    received = shop.all("SELECT package_id::text, status, version FROM package_listing WHERE status = 'RECEIVED'")
+    assert sorted(told, key=lambda one: one["package_id"]) == sorted(received, key=lambda one: one["package_id"])
+    assert str(poisoned) not in {one["package_id"] for one in told}
+
+
 async def test_what_is_parked_makes_no_batch_dearer(shop: Shop, projector: Connection, clock: Clock) -> None:
     """A parked change stays hidden for as long as it takes, and the next scan begins behind it all the same."""
     _, xid = await poison(shop, projector, clock)
