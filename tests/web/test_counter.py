@@ -189,6 +189,20 @@ def test_parcels_are_handed_over_together(visitor: Visitor, shop: Shop, language
         assert [payment["method"] for payment in package["payments"]] == ["CASH"]
 
 
+def test_a_key_is_shown_where_it_works(visitor: Visitor, shop: Shop) -> None:
+    """The same key chooses the type of the next parcel, and how one that is handed over is paid."""
+    parcel = shop.receive()
+    page = visitor.open("/mostrador")
+    shown = page.locator("kbd:visible", has_text="F2")
+    of_type, of_method = page.locator("#settings kbd:visible", has_text="F2"), page.locator("#work kbd:visible")
+    expect(of_type).to_have_count(1)
+    scan(page, parcel["guide_number"])
+    expect(of_method.filter(has_text="F2")).to_have_count(1)
+    expect(shown).to_have_count(1)
+    page.keyboard.press("Escape")
+    expect(of_type).to_have_count(1)
+
+
 @EVERYWHERE
 def test_another_amount_needs_its_reason(visitor: Visitor, shop: Shop, language: str, size: str) -> None:
     """The server says what is due; who charges less says why, and who collects is noted."""
