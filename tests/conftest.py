@@ -50,11 +50,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         raise pytest.UsageError("tests that share an id are for a run of their own, without workers")
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Refuse workers that share a group's tests among them: a shop, a browser, two processors are for one at a time."""
-    is_in_a_group = (item for item in session.items if item.get_closest_marker("xdist_group"))
-    if hasattr(session.config, "workerinput") and any("@" not in item.nodeid for item in is_in_a_group):
-        raise pytest.UsageError("this pytest-xdist groups no tests with this pytest")
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Fail what is for one worker and may be running in several: a shop, a browser, two processors can't be shared."""
+    is_grouped = "@" in item.nodeid
+    if hasattr(item.config, "workerinput") and item.get_closest_marker("xdist_group") and not is_grouped:
+        pytest.fail(
+            "pytest-xdist has grouped no tests: without --dist loadgroup, or with a pytest it doesn't know",
+            pytrace=False,
+        )
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
