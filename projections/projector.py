@@ -172,6 +172,17 @@ class Checkpoint:
     unfinished: Unfinished
 
 
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """Where a batch moves the checkpoint to: `end` is the first transaction that it leaves unread, if it leaves any."""
+
+    batch: int
+    at: datetime
+    scopes: Collection[str]
+    unfinished: frozenset[int]
+    end: int | None
+
+
 async def project_batch(
     conn: Connection, clock: Clock, *, largest: int = LARGEST_BATCH, is_brief: bool = False
 ) -> Batch:
@@ -240,13 +251,7 @@ async def _project(
             derived.scopes.add("reference")
         if unfinished.xids or work.large or is_careful:
             unfinished = await _read_unfinished(conn)
-    snapshot = checkpoint.stored.advanced(checkpoint.current, end, unfinished.xids)
-    unread_from = snapshot.first_hidden(besides=unfinished.xids)
-    binds = {"snapshot": str(snapshot), "unread_from": str(unread_from), "batch": number, "old_batch": old_batch}
-    binds |= {"is_whole": end is None, "at": at, "scopes": list(derived.scopes)}
-    moved = await conn.execute(MOVE_CHECKPOINT, binds)
-    if moved.rowcount != 1:
-        raise Fenced
+    await _move(conn, checkpoint, Moved(number, at, derived.scopes, unfinished.xids, end))
     made_at = [change.at for change in changes if change.xid not in unfinished.xids]
     if work.part is not None and work.part.xid not in unfinished.xids:
         row = await (await conn.execute(READ_MADE_AT, {"xid": str(work.part.xid)})).fetchone()
@@ -262,6 +267,22 @@ async def _project(
         xids=tuple(change.xid for change in changes),
         has_part=work.part is not None,
     )
+
+
+async def _move(conn: Connection, checkpoint: Checkpoint, moved: Moved) -> None:
+    """Move the checkpoint. Raises Fenced where somebody else has."""
+    snapshot = checkpoint.stored.advanced(checkpoint.current, moved.end, moved.unfinished)
+    binds = {
+        "snapshot": str(snapshot),
+        "unread_from": str(snapshot.first_hidden(besides=moved.unfinished)),
+        "batch": moved.batch,
+        "old_batch": checkpoint.batch,
+        "is_whole": moved.end is None,
+        "at": moved.at,
+        "scopes": list(moved.scopes),
+    }
+    if (await conn.execute(MOVE_CHECKPOINT, binds)).rowcount != 1:
+        raise Fenced
 
 
 def _plan(
