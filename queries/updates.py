@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import psycopg
-from fastapi import Header, Request
+from fastapi import Header, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
@@ -71,9 +71,9 @@ async def _current(connections: Connections) -> Checkpoint:
     raise Unavailable("The database can't be reached right now")
 
 
-def _after(last_event_id: str | None, current: Checkpoint) -> int:
+def _after(last_event_id: str | None, after: int | None, current: Checkpoint) -> int:
     if last_event_id is None:
-        return current.batch
+        return current.batch if after is None else min(after, current.batch)
     if not re.fullmatch(r"[0-9]{1,18}", last_event_id):
         raise Malformed("The Last-Event-ID is not one of ours")
     return min(int(last_event_id), current.batch)
@@ -131,11 +131,15 @@ async def events(request: Request, connections: Connections, after: int) -> Asyn
 async def follow_updates(
     request: Request,
     edge: TheEdge,
+    after: Annotated[int | None, Query(ge=0, lt=10**18, description="The batch to begin after.")] = None,
     last_event_id: Annotated[str | None, Header(description="The last `id` seen; goes on after it.")] = None,
 ) -> StreamingResponse:
-    """Follow what changes, from now on or after `Last-Event-ID`; what is older than an hour is not told again."""
+    """Follow what changes: from now on, from `after` on, or, coming back, after `Last-Event-ID`.
+
+    What is older than an hour is not told again.
+    """
     await edge.wait()
     current = await _current(edge.connections)
     token = edge.connections.tokens.sign(Token(current.incarnation, batch=current.batch))
     headers: dict[str, Any] = {"Cache-Control": "private, no-cache", "X-Accel-Buffering": "no", HEADER: token}
-    return EventStream(events(request, edge.connections, _after(last_event_id, current)), headers=headers)
+    return EventStream(events(request, edge.connections, _after(last_event_id, after, current)), headers=headers)

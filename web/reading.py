@@ -19,11 +19,14 @@ SEEN = "Seen-Batch"
 async def read(request: Request, *queries: Query, batch: int | None = None) -> Any:  # noqa: ANN401
     """Give the parsed answer of a query, or the answers of several, asked at once.
 
-    They include what this browser has written, and `batch` or what the page was told of, where that is newer.
+    They include what this browser has written, and `batch` or what the page was told of, where that is newer. The
+    request's state then has the batch up to which nothing is missing on all that it has read, as `shown_batch`.
     """
     edge = edge_of(request, _token(request, _seen(request) if batch is None else batch))
-    pages = await asyncio.gather(*(edge.page(query) for query in queries))
-    answers = [json.loads(page.body) for page, _ in pages]
+    pages = [page for page, _ in await asyncio.gather(*(edge.page(query) for query in queries))]
+    batches = [page.checkpoint.batch for page in pages]
+    request.state.shown_batch = min(getattr(request.state, "shown_batch", batches[0]), *batches)
+    answers = [json.loads(page.body) for page in pages]
     return answers[0] if len(queries) == 1 else answers
 
 

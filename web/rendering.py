@@ -88,6 +88,12 @@ class View:
         return self.request.url.path
 
     @property
+    def batch(self) -> int:
+        """The batch after which updates change what is shown."""
+        batch: int = self.request.state.shown_batch
+        return batch
+
+    @property
     def is_fragment(self) -> bool:
         """Tell whether a part of a page is asked for by a script."""
         return "HX-Request" in self.request.headers

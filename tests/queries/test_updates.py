@@ -63,7 +63,7 @@ def events(lines: Iterator[str], count: int) -> list[dict[str, Any]]:
 
 
 def test_what_changes_is_told(shop: Shop, address: str) -> None:
-    """From now on, batch by batch; a reader that comes back goes on after the last id it saw."""
+    """From now on, batch by batch, or after what a reader has; one that comes back goes on after the last id it saw."""
     shop.publish(shop.row())
     row = shop.stored()
     with httpx2.stream("GET", address, headers=shop.sign_in(), timeout=20) as stream:
@@ -76,9 +76,10 @@ def test_what_changes_is_told(shop: Shop, address: str) -> None:
         assert events(lines, 1) == [{"batch": first, "packages": [package]}]
         second = shop.publish(shop.row(), shop.row())
         assert [(e["batch"], len(e["packages"])) for e in events(lines, 1)] == [(second, 2)]
-    headers = shop.sign_in() | {"Last-Event-ID": str(first - 1)}
-    with httpx2.stream("GET", address, headers=headers, timeout=20) as stream:
-        assert [event["batch"] for event in events(stream.iter_lines(), 2)] == [first, second]
+    seen = {"Last-Event-ID": str(first - 1)}
+    for asked, headers in ((f"?after={first - 1}", {}), ("", seen), ("?after=0", seen)):
+        with httpx2.stream("GET", address + asked, headers=shop.sign_in() | headers, timeout=20) as stream:
+            assert [event["batch"] for event in events(stream.iter_lines(), 2)] == [first, second]
 
 
 def test_a_stream_needs_a_sign_in_and_a_good_id(shop: Shop, address: str) -> None:
@@ -86,7 +87,8 @@ def test_a_stream_needs_a_sign_in_and_a_good_id(shop: Shop, address: str) -> Non
     assert httpx2.get(address).status_code == 401
     for bad in ("x", "-1", "9" * 30, ""):
         assert httpx2.get(address, headers=shop.sign_in() | {"Last-Event-ID": bad}).status_code == 400, bad
-    assert httpx2.get(f"{address}?all=1", headers=shop.sign_in()).status_code == 422
+    for bad in ("all=1", "after=x", "after=-1", "after=1000000000000000000"):
+        assert httpx2.get(f"{address}?{bad}", headers=shop.sign_in()).status_code == 422, bad
 
 
 def test_a_quiet_stream_has_comments_and_ends_with_its_session(

@@ -16,6 +16,7 @@ export function keepUp(refresh, concerns = () => true) {
   let timer = 0;
   let woken = "";
   follow(
+    document.getElementById("live").dataset.batch,
     (number, packages) => {
       if (!concerns(packages)) return;
       batch = Math.max(batch, number);
@@ -50,15 +51,18 @@ export function keepUp(refresh, concerns = () => true) {
   };
 }
 
-/** Call `changed(batch)` for each change, `connected(isLive)` as the stream comes and goes. */
-function follow(changed, connected) {
-  const source = new EventSource("/api/v1/updates");
+/** Call `changed(batch)` for each change after a batch, `connected(isLive)` as the stream comes and goes. */
+function follow(after, changed, connected) {
+  const source = new EventSource(`/api/v1/updates?after=${after}`);
   source.addEventListener("open", () => connected(true));
-  source.addEventListener("change", (event) => changed(Number(event.lastEventId), JSON.parse(event.data).packages));
+  source.addEventListener("change", (event) => {
+    after = Number(event.lastEventId);
+    changed(after, JSON.parse(event.data).packages);
+  });
   source.addEventListener("error", () => {
     connected(false);
     // After a refusal the browser gives up for good; it may have been a restart, or the end of the session.
-    if (source.readyState === EventSource.CLOSED) setTimeout(() => follow(changed, connected), BEGIN_AGAIN);
+    if (source.readyState === EventSource.CLOSED) setTimeout(() => follow(after, changed, connected), BEGIN_AGAIN);
   });
 }
 
