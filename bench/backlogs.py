@@ -122,11 +122,15 @@ BARE = {
     "new parcels": (
         """
         CREATE TEMPORARY TABLE finished AS
-        SELECT (jsonb_populate_record(l, jsonb_build_object(
-            'package_id', uuidv7(), 'status', 'ANNOUNCED', 'tracking_code', md5(tracking_code || {round})))).*,
-            ' ' || md5(tracking_code || {round}) || s.text AS text
-        FROM package_listing AS l JOIN package_search AS s USING (package_id)
-        ORDER BY md5(package_id::text || {round}) LIMIT {count}
+        SELECT n.*, package_words(n.customer_name, n.recipient_name, n.customer_phone, n.guide_number, n.guide_key,
+            n.tracking_code, n.other_codes) AS text
+        FROM (
+            SELECT row_number() OVER (ORDER BY md5(l.package_id::text || copy)) AS number, l
+            FROM package_listing AS l CROSS JOIN generate_series(1, 10) AS copy
+            WHERE l.status = 'ANNOUNCED' LIMIT {count}
+        ) AS chosen CROSS JOIN jsonb_populate_record(l, jsonb_build_object('package_id', uuidv7(),
+            'guide_number', {guide}, 'guide_key', code_key({guide}), 'tracking_code', {code},
+            'announced_at', clock_timestamp())) AS n
         """,
         """
         WITH searched AS (INSERT INTO package_search SELECT package_id, announced_at, text FROM finished)
@@ -159,8 +163,7 @@ class Backlog:
     async def rate(self, kind: str, size: int, *, after_checkpoint: bool = False) -> float:
         """Give the changes a second of the projector, with batches of this size."""
         self.number += 1
-        codes = {"code": CODE.format(round=self.number), "guide": GUIDE.format(round=self.number)}
-        statement = KINDS[kind].format(round=self.number, count=self.changes, stages=STAGES, **codes)
+        statement = KINDS[kind].format(round=self.number, count=self.changes, stages=STAGES, **self._names())
         await self.writer.execute(statement.encode())
         waiting = (await measure(self.writer, system_clock())).lag
         if after_checkpoint:
@@ -169,11 +172,16 @@ class Backlog:
         await project_pending(self.projector, self.keeper, largest=size)
         return waiting / (time.perf_counter() - started)
 
+    def _names(self) -> dict[str, str]:
+        """Give the expressions that name a new parcel by its number."""
+        return {"code": CODE.format(round=self.number), "guide": GUIDE.format(round=self.number)}
+
     async def bare_rate(self, kind: str) -> float:
         """Give the rows a second of one statement that writes what is known already."""
         self.number += 1
         row = await (await self.writer.execute(COLUMNS)).fetchone()
         values = {"round": self.number, "count": min(LARGEST_BATCH, self.changes), "columns": row and row[0]}
+        values |= self._names()
         known, written = (statement.format(**values).encode() for statement in BARE[kind])
         await self.writer.execute(known)
         started = time.perf_counter()

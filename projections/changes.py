@@ -30,7 +30,8 @@ PART = 40
 """Keys of one part: what other changes may have to wait for."""
 
 # The bounds are scalar subqueries: known before the scan, they let it use the index on xid. Joined, it reads the log.
-# `since` is bound, known before that: months that are long over aren't even opened.
+# `since` is bound, known before that: months that are long over aren't even opened. With its table, xid is a number;
+# alone, it would be the text that is selected, of which "10" comes before "9".
 READ_CHANGES = f"""
 {LOG_ROW} change_log
 WHERE logged_at >= %(since)s
@@ -39,7 +40,7 @@ WHERE logged_at >= %(since)s
   AND NOT pg_visible_in_snapshot(xid, (SELECT snapshot FROM projection_checkpoint WHERE name = 'listing'))
   AND life = (SELECT life FROM projection_checkpoint WHERE name = 'listing')
   AND xid <> ALL (%(unfinished)s::text[]::xid8[])
-ORDER BY xid
+ORDER BY change_log.xid
 LIMIT %(limit)s
 """
 

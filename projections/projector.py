@@ -55,7 +55,10 @@ PLANS = "SELECT set_config('plan_cache_mode', 'force_generic_plan', false), set_
 """A batch finds every row by a key, be it one or thousands: planned once, where planning each took most of its time."""
 
 LARGEST_BATCH = 5000
-"""Log rows, and keys, that a batch takes in."""
+"""Log rows that a batch takes in."""
+
+KEYS_OF_A_ROW = 2
+"""A package and its customer: a batch has no more keys than this for each log row that it may take in."""
 
 BATCH_PATIENCE = 60.0
 """Seconds after which a batch is taken for lost: a connection can be dead without a word."""
@@ -296,7 +299,7 @@ def _plan(
             work.large[change.xid] = keys
             continue
         total += len(keys)
-        if total > largest and number:
+        if total > largest * KEYS_OF_A_ROW and number:
             return work, changes[:number], change.xid
         work.whole[change.xid] = keys
     return work, changes, end

@@ -189,6 +189,20 @@ async def test_a_batch_is_bounded_and_the_rest_follows(shop: Shop, projector: Co
     assert_equal_sides(shop)
 
 
+async def test_a_backlog_is_taken_in_by_number_and_not_by_digits(
+    shop: Shop, projector: Connection, clock: Clock
+) -> None:
+    """Transaction 9 comes before 10, so that a batch that ends with 11 hasn't left it out."""
+    shop.conn.execute("SET session_replication_role = replica")  # no trigger keeps the log from being rewritten
+    for number in range(9, 13):
+        package_id = shop.announce(phone=f"+5730033333{number:02}")
+        shop.conn.execute("UPDATE change_log SET xid = %s WHERE package_id = %s", (str(number), package_id))
+    shop.conn.execute("UPDATE projection_checkpoint SET snapshot = '9:9:', unread_from = '9'")
+    taken = [(await project_batch(projector, clock, largest=2)).xids for _ in range(2)]
+    assert taken == [(9, 10), (11, 12)]
+    assert_equal_sides(shop)
+
+
 async def test_a_transaction_larger_than_a_batch_is_taken_whole(
     shop: Shop, projector: Connection, clock: Clock
 ) -> None:
