@@ -780,7 +780,7 @@ CREATE INDEX charges_package ON public.charges USING btree (package_id);
 CREATE INDEX consents_customer ON public.consents USING btree (customer_id);
 CREATE INDEX customer_listing_name ON public.customer_listing USING btree (name, customer_id);
 CREATE INDEX customer_listing_phone ON public.customer_listing USING btree (phone) WHERE (phone IS NOT NULL);
-CREATE INDEX customer_listing_text ON public.customer_listing USING gin (text public.gin_trgm_ops);
+CREATE INDEX customer_listing_text ON public.customer_listing USING gin (text public.gin_trgm_ops) WITH (gin_pending_list_limit='16384');
 CREATE UNIQUE INDEX daily_summary_key ON public.daily_summary USING btree (day, site, method, staff_id);
 CREATE INDEX idempotency_keys_age ON public.idempotency_keys USING btree (created_at);
 CREATE UNIQUE INDEX package_fees_key ON public.package_fees USING btree (package_id);
@@ -798,7 +798,7 @@ CREATE INDEX package_listing_status ON public.package_listing USING btree (statu
 CREATE INDEX package_listing_tracking_code ON public.package_listing USING btree (tracking_code);
 CREATE INDEX package_photos_package ON public.package_photos USING btree (package_id);
 CREATE INDEX package_search_announced ON public.package_search USING btree (announced_at, package_id);
-CREATE INDEX package_search_text ON public.package_search USING gin (text public.gin_trgm_ops);
+CREATE INDEX package_search_text ON public.package_search USING gin (text public.gin_trgm_ops) WITH (gin_pending_list_limit='16384');
 CREATE UNIQUE INDEX packages_active_guide_key ON public.packages USING btree (guide_key) WHERE (status <> 'CANCELLED'::text);
 CREATE INDEX packages_announcements ON public.packages USING btree (announced_at) WHERE (status = 'ANNOUNCED'::text);
 CREATE INDEX packages_customer ON public.packages USING btree (customer_id);

@@ -96,7 +96,8 @@ class Change:
 
     def keys(self, packages: Packages) -> list[Key]:
         """Name its dirty keys, given the packages of its whole customers; the customers come first."""
-        customer_ids, package_ids = set[str](), set[str]()
+        customer_ids: set[str] = set()
+        package_ids: set[str] = set()
         for package_id, customer_id in self.named:
             if package_id is not None:
                 package_ids.add(package_id)

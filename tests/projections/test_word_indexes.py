@@ -27,6 +27,21 @@ async def test_what_waits_is_sorted_in(shop: Shop, projector: Connection, settin
             await asyncio.sleep(0.05)
 
 
+# The words of each are those of some twenty parcels.
+LARGE = """
+INSERT INTO package_search (package_id, announced_at, text)
+SELECT uuidv7(), now(), string_agg(md5(n || ' ' || word), ' ')
+FROM generate_series(1, 400) AS n CROSS JOIN generate_series(1, 32) AS word GROUP BY n
+"""
+
+
+def test_a_large_batch_does_not_sort_in_its_own(shop: Shop) -> None:
+    """What the largest batch writes, 7 MB for 5,000 new parcels, finds room in the list."""
+    shop.conn.execute(LARGE)
+    pages = shop.value(WAITING)
+    assert pages * 8 > 7 * 1024
+
+
 async def test_a_table_that_is_being_swapped_is_passed_over(shop: Shop, projector: Connection) -> None:
     """Somebody else's lock is no failure of the projector's process; a connection that is gone is one."""
     await projector.execute("SELECT set_config('lock_timeout', '50ms', false)")
