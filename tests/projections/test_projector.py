@@ -189,18 +189,29 @@ async def test_a_batch_is_bounded_and_the_rest_follows(shop: Shop, projector: Co
     assert_equal_sides(shop)
 
 
-async def test_a_backlog_is_taken_in_by_number_and_not_by_digits(
-    shop: Shop, projector: Connection, clock: Clock
-) -> None:
-    """Transaction 9 comes before 10, so that a batch that ends with 11 hasn't left it out."""
+async def take_in_from_9_to_12(shop: Shop, projector: Connection, clock: Clock) -> list[tuple[int, ...]]:
+    """Announce in transactions of these numbers, project two batches of two, and tell what each has read."""
     shop.conn.execute("SET session_replication_role = replica")  # no trigger keeps the log from being rewritten
     for number in range(9, 13):
         package_id = shop.announce(phone=f"+5730033333{number:02}")
         shop.conn.execute("UPDATE change_log SET xid = %s WHERE package_id = %s", (str(number), package_id))
     shop.conn.execute("UPDATE projection_checkpoint SET snapshot = '9:9:', unread_from = '9'")
-    taken = [(await project_batch(projector, clock, largest=2)).xids for _ in range(2)]
-    assert taken == [(9, 10), (11, 12)]
+    return [(await project_batch(projector, clock, largest=2)).xids for _ in range(2)]
+
+
+async def test_a_backlog_is_taken_in_by_number(shop: Shop, projector: Connection, clock: Clock) -> None:
+    """Transaction 9 comes before 10, so that a batch that ends before 11 has it."""
+    assert await take_in_from_9_to_12(shop, projector, clock) == [(9, 10), (11, 12)]
     assert_equal_sides(shop)
+
+
+async def test_by_its_digits_it_would_lose_one(
+    shop: Shop, projector: Connection, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mutant that orders by the number as it is written: 9 comes last, and is taken for read before it was."""
+    by_digits = READ_CHANGES.replace("ORDER BY change_log.xid", "ORDER BY xid")
+    monkeypatch.setattr(changes_module, "READ_CHANGES", by_digits)
+    assert await take_in_from_9_to_12(shop, projector, clock) == [(10, 11), (12,)]
 
 
 async def test_a_transaction_larger_than_a_batch_is_taken_whole(
