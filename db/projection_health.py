@@ -211,8 +211,15 @@ def warnings(health: Health, refresh_seconds: float) -> dict[str, str]:
 
 
 async def watch(dsn: str, clock: Clock) -> None:
-    """Keep this process's gauges true and name old transactions in the log, until cancelled."""
+    """Keep this process's gauges true and name old transactions in the log, until cancelled; then they tell nothing."""
     _forget()
+    try:
+        await _look_on(dsn, clock)
+    finally:
+        _forget()
+
+
+async def _look_on(dsn: str, clock: Clock) -> None:
     named: set[tuple[int, datetime]] = set()
     while True:
         try:

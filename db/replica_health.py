@@ -53,11 +53,15 @@ class Written:
 
 
 async def watch(primary: str, replicas: Sequence[str]) -> None:
-    """Keep the gauges of the standbys true, until cancelled."""
+    """Keep the gauges of the standbys true, until cancelled; then they tell nothing."""
     written = Written()
     followed = [_follow(dsn, f"replica {number}", written) for number, dsn in enumerate(replicas, 1)]
-    async with running(*([_follow_primary(primary, written)] if replicas else []), *followed):
-        await asyncio.Event().wait()
+    try:
+        async with running(*([_follow_primary(primary, written)] if replicas else []), *followed):
+            await asyncio.Event().wait()
+    finally:
+        metrics.REPLICA_LAG_SECONDS.clear()
+        metrics.REPLICA_UP.clear()
 
 
 async def _follow_primary(dsn: str, written: Written) -> None:

@@ -329,6 +329,9 @@ async def test_the_gauges_follow_and_a_lost_connection_is_made_again(
         await until(lambda: bool(events(caplog, "health_not_measured")))
         shop.announce()
         await until(lambda: gauge("projection_lag_changes") == 2)
+        await until(lambda: gauge("view_age_seconds", view="package_fees") == 7)
+    assert math.isnan(gauge("projection_lag_changes") or 0.0)  # what nobody looks at any more is no number either
+    assert gauge("view_age_seconds", view="package_fees") is None
 
 
 @pytest.mark.usefixtures("often")

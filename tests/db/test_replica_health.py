@@ -52,3 +52,4 @@ async def test_one_that_has_replayed_everything_is_not_behind_and_one_that_is_aw
             conn.execute(WRITE)
             monkeypatch.setattr(replica_health, "REPLAYED", "SELECT 1::bigint")  # it replays nothing any more
             await until(lambda: (gauge("replica_lag_seconds", replica="replica 1") or 0.0) > 0)
+    assert gauge("replica_up", replica="replica 1") is None  # nobody looks any more
