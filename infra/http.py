@@ -240,11 +240,28 @@ Bypass = Callable[[Scope], ASGIApp | None]
 """Gives what answers a request past the application's routing, or None where none does."""
 
 
+def without_body(send: Send) -> Send:
+    """Send an answer's status and headers alone; one that would go on finds its reader gone."""
+    is_ended = False
+
+    async def send_head(message: Message) -> None:
+        nonlocal is_ended
+        if message["type"] == BODY:
+            if is_ended:
+                return
+            is_ended, message = True, {"type": BODY, "body": b""}
+        await send(message)
+
+    return send_head
+
+
 class Fronted(FastAPI):
     """An application before which `app.state.front`, then `app.state.bypass`, answer what they can."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer from the front, past the routing, or as FastAPI does."""
+        """Answer from the front, past the routing, or as FastAPI does; HEAD as GET, which it counts as."""
+        if scope.get("method") == "HEAD":
+            scope, send = {**scope, "method": "GET"}, without_body(send)
         front = None if ASKED_FRONT in scope else front_of(self)
         answer = None if front is None else front(scope)
         if answer is not None:

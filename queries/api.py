@@ -57,7 +57,7 @@ DIRECT = (list_packages.DIRECT, lookup_packages.DIRECT)
 DESCRIPTION = """What is in the shop, exact right after a write.
 
 Send back the `Consistency-Token` of an answer, of a command or of a query, and the next answer includes at least that.
-`ETag` and `If-None-Match` save the bytes of what hasn't changed."""
+`ETag` and `If-None-Match` save the bytes of what hasn't changed; `HEAD` is answered as `GET` is, without the body."""
 
 
 def opened(settings: Settings) -> Lifespan:

@@ -197,6 +197,21 @@ def test_a_reader_who_does_not_read_is_let_go(client: socket.socket) -> None:
     assert given_up.wait(PATIENCE)
 
 
+def test_head_is_answered_as_get_is_without_the_body(client: socket.socket) -> None:
+    """The same status and headers, refusals too; what a reader would follow for ever is ended, and the next comes."""
+    given_up.clear()
+    asked = (b"HEAD /api/v1/much", b"HEAD /nothing", b"HEAD /api/v1/words", b"HEAD /health/live", b"GET /health/live")
+    same = b" HTTP/1.1\r\nHost: here\r\nX-Request-Id: the-same\r\n"
+    client.sendall((same + b"\r\n").join(asked) + same + b"Connection: close\r\n\r\n")
+    *heads, body = rest(client).split(b"\r\n\r\n")
+    statuses = [head.split(b" ")[1] for head in heads]
+    assert (statuses, body) == ([b"200", b"404", b"405", b"200", b"200"], b'{"status":"live"}')
+    without, having = ({line for line in head.split(b"\r\n") if b"date: " not in line} for head in heads[-2:])
+    assert having - without == {b"connection: close"}
+    assert b"content-length: 17" in without
+    assert given_up.wait(PATIENCE)
+
+
 @pytest.mark.parametrize(
     ("said", "status"),
     [
