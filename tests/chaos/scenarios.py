@@ -433,5 +433,5 @@ async def _others_show(stage: Stage, shop: Shop, seconds: float) -> None:
     end = loop.time() + seconds
     while loop.time() < end:
         package_id = shop.announce()
-        await stage.until(functools.partial(_is_shown, shop, package_id), "an open transaction held others up")
+        await stage.until(functools.partial(_is_shown, shop, package_id), "what others announced was not shown")
         await asyncio.sleep(0.05)

@@ -182,5 +182,5 @@ async def test_a_cursor_loses_some_under_many_writers(stage: Stage, monkeypatch:
     """What one slow commit shows by design, sixteen writers with random commits show by chance."""
     stage.hope = 4.0
     position_cursor(monkeypatch)
-    with pytest.raises(AssertionError, match="not all was counted"):
+    with pytest.raises(AssertionError, match=r"not all was counted|what others announced was not shown"):
         await scenarios.many_writers(1600, 0.5)(stage)

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from types import ModuleType
 
 import pytest
 from fastapi import FastAPI, Response
@@ -25,6 +26,9 @@ from tests.service import serving as serve
 
 PATIENCE = 20.0
 """Seconds after which a connection counts as held for ever."""
+
+A_MOMENT = 1.0
+"""Seconds; even on a busy machine enough for all that comes before the wait."""
 
 routes = router("test")
 
@@ -68,13 +72,16 @@ async def much() -> Response:
     return StreamingResponse(parts())
 
 
+def hurried(module: ModuleType, limit: str) -> pytest.MarkDecorator:
+    """Let the test's server wait for no more than a moment where the test makes it wait, and nowhere else."""
+    return pytest.mark.parametrize("address", [(module, limit)], indirect=True, ids=[limit])
+
+
 @pytest.fixture
-def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
-    monkeypatch.setattr(serving, "HEADERS_WITHIN", 0.3)
-    monkeypatch.setattr(serving, "REST_WITHIN", 1.0)
-    monkeypatch.setattr(serving, "READ_WITHIN", 0.3)
-    monkeypatch.setattr(routing, "BODY_WITHIN", 0.3)
-    monkeypatch.setattr(routing, "ANSWERED_WITHIN", 0.3)
+def address(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
+    if hasattr(request, "param"):
+        module, limit = request.param
+        monkeypatch.setattr(module, limit, A_MOMENT)
 
     @contextlib.asynccontextmanager
     async def nothing(_: FastAPI) -> AsyncIterator[None]:
@@ -104,6 +111,7 @@ def drip(client: socket.socket) -> None:
         time.sleep(0.05)
 
 
+@hurried(serving, "HEADERS_WITHIN")
 @pytest.mark.parametrize("said", [b"", b"GET /health/live HT", b"GET /health/live HTTP/1.1\r\nHost: here\r\n"])
 def test_headers_that_do_not_come_are_not_waited_for(client: socket.socket, said: bytes) -> None:
     """A connection on which nothing, or half a request, is said is closed."""
@@ -111,6 +119,7 @@ def test_headers_that_do_not_come_are_not_waited_for(client: socket.socket, said
     assert rest(client) == b""
 
 
+@hurried(serving, "HEADERS_WITHIN")
 def test_a_second_request_has_its_own_deadline(client: socket.socket) -> None:
     """One that was answered may take its time before the next, but not within it."""
     client.sendall(b"GET /health/live HTTP/1.1\r\nHost: here\r\n\r\n")
@@ -129,6 +138,7 @@ def test_headers_have_a_size(client: socket.socket) -> None:
         assert b"400" in rest(client)
 
 
+@hurried(routing, "BODY_WITHIN")
 def test_a_body_that_does_not_come_is_not_waited_for(client: socket.socket) -> None:
     """408, and the connection ends."""
     head = b"POST /api/v1/words HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
@@ -138,6 +148,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(client: socket.socket) -> N
     assert b"urn:paqueteria:problem:too-slow" in answer
 
 
+@hurried(serving, "REST_WITHIN")
 @pytest.mark.parametrize("path", [b"GET /health/live", b"POST /nowhere"], ids=["answered", "refused"])
 def test_a_body_that_nobody_reads_is_not_waited_for(client: socket.socket, path: bytes) -> None:
     """Whoever has their answer, and goes on sending a byte at a time, is held to the same end as all others."""
@@ -147,6 +158,7 @@ def test_a_body_that_nobody_reads_is_not_waited_for(client: socket.socket, path:
         drip(client)
 
 
+@hurried(serving, "READ_WITHIN")
 def test_who_says_something_still_has_to_read(client: socket.socket) -> None:
     """What comes in is no sign that what goes out is taken."""
     client.sendall(b"GET /api/v1/much HTTP/1.1\r\nHost: here\r\nContent-Length: 1000000\r\n\r\n")
@@ -182,6 +194,7 @@ def test_who_hangs_up_within_a_body_is_no_failure_of_ours(
     assert "unhandled_exception" not in caplog.text
 
 
+@hurried(routing, "ANSWERED_WITHIN")
 def test_an_answer_is_not_worked_on_for_ever(client: socket.socket) -> None:
     """503 with Retry-After."""
     client.sendall(b"GET /api/v1/never HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
@@ -190,6 +203,7 @@ def test_an_answer_is_not_worked_on_for_ever(client: socket.socket) -> None:
     assert b"retry-after" in answer.lower()
 
 
+@hurried(serving, "READ_WITHIN")
 def test_a_reader_who_does_not_read_is_let_go(client: socket.socket) -> None:
     """An answer that nobody takes is made no further."""
     client.sendall(b"GET /api/v1/much HTTP/1.1\r\nHost: here\r\n\r\n")

@@ -54,6 +54,7 @@ def _is_for_the_long_form(item: pytest.Item) -> bool:
     return (item.callspec.params["language"], item.callspec.params["size"]) != brief
 
 
+# A package has an __init__.py: without one the shop, in this very process, would go on beside whatever comes after.
 @pytest.fixture(scope="package")
 def shop(postgres: PostgresServer, valkey: ValkeyServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     """One shop for all of these tests: each takes guides and phones of its own."""
