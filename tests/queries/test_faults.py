@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 from prometheus_client import REGISTRY
 
 from db import breaker, consistency, page_cache
+from db.breaker import PATIENCE
 from db.embedded import ValkeyServer
 from db.page_cache import EPOCH_KEY, PageCache, Place
 from db.roles import urls_of
@@ -52,7 +53,6 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(Flights, "share", arriving)
     # What 500 requests at once take of a busy processor is nobody's silence.
     monkeypatch.setattr(page_cache, "FILL_LEASE", 60)
-    monkeypatch.setattr(breaker, "PATIENCE", 60)
     monkeypatch.setattr(consistency, "SILENCE", 60)
     return asked
 
@@ -247,8 +247,12 @@ def test_with_the_database_away_the_last_page_is_shown_as_stale(
     assert (answer.headers["X-Cache"] != "STALE", answer.json()["items"][0]["version"]) == (True, 9)
 
 
-def test_a_redis_that_answers_late_is_done_without(shop: Shop, settings: Settings, clock: Clock) -> None:
+def test_a_redis_that_answers_late_is_done_without(
+    shop: Shop, settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is asked once in a while; in between, and while it is waited for, pages come from PostgreSQL alone."""
+    assert PATIENCE <= 0.25
+    monkeypatch.setattr(breaker, "PATIENCE", PATIENCE)
     row = shop.stored()
     shop.publish(row)
     socket = settings.redis_dsn.removeprefix("unix://").partition("?")[0]
@@ -263,13 +267,13 @@ def test_a_redis_that_answers_late_is_done_without(shop: Shop, settings: Setting
                 assert (answer.status_code, answer.headers["X-Cache"]) == (200, "BYPASS")
                 assert answer.json()["items"][0]["version"] == version
             proxy.speak()
-    assert breaker.PATIENCE <= 0.25
 
 
 def test_a_redis_slow_by_half_a_second_slows_one_read(
     shop: Shop, settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first that meets it waits for a moment; the others get their page from PostgreSQL, and wait for nothing."""
+    monkeypatch.setattr(breaker, "PATIENCE", PATIENCE)
     monkeypatch.setattr(breaker, "BREAK", 0.0)
     row = shop.stored()
     shop.publish(row)
