@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
 
@@ -21,6 +22,15 @@ from tests.deploy import nginx
 from tests.support import Clock, moved
 
 TEMPLATE = "template_paqueteria"
+
+# A busy processor is no finding, wherever the examples come from.
+hypothesis.settings.register_profile(
+    "patient",
+    parent=hypothesis.settings(),
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("patient")
 
 Postgres = PostgresServer | containers.PostgresContainer
 Valkey = ValkeyServer | containers.RedisContainer
