@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx2
 import psycopg
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, FilePayload, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, FilePayload, Page, expect, sync_playwright
 
 import web.api
 from commands.add_staff import add_staff_account
@@ -30,8 +30,10 @@ EVERYWHERE = pytest.mark.parametrize(("language", "size"), [*BRIEF, ("es", "narr
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 SIZES = {"wide": (1280, 800), "narrow": (390, 844)}
-PATIENCE = 10_000
-"""Milliseconds until a page that doesn't come to what a test waits for has failed."""
+PATIENCE = 30_000
+"""Milliseconds until a page that doesn't come to what a test waits for has failed; never waited for in vain."""
+
+expect.set_options(timeout=PATIENCE)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -67,7 +69,7 @@ def shop(postgres: PostgresServer, valkey: ValkeyServer, tmp_path_factory: pytes
 
 
 @contextlib.contextmanager
-def open_shop(database_url: str, redis_url: str, data_dir: Path) -> Iterator[Shop]:
+def open_shop(database_url: str, redis_url: str, data_dir: Path, pool_timeout: float = 30.0) -> Iterator[Shop]:
     """Serve a shop with one member of staff for each role, and shelves enough, while the block lasts."""
     settings = moved(
         Settings(
@@ -78,7 +80,7 @@ def open_shop(database_url: str, redis_url: str, data_dir: Path) -> Iterator[Sho
             throttle_announce="",
             throttle_track="",
             throttle_sign_in="",
-            pool_timeout=1,
+            pool_timeout=pool_timeout,
         ),
         database_url,
     )

@@ -36,7 +36,8 @@ def servers(server_folder: Path) -> Iterator[tuple[PostgresServer, ValkeyServer]
 def frail(servers: tuple[PostgresServer, ValkeyServer], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     """A shop on servers that stop."""
     postgres, valkey = servers
-    with open_shop(postgres.dsn("postgres"), valkey.url, tmp_path_factory.mktemp("frail")) as shop:
+    data_dir = tmp_path_factory.mktemp("frail")
+    with open_shop(postgres.dsn("postgres"), valkey.url, data_dir, pool_timeout=1) as shop:
         yield shop
 
 
