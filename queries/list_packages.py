@@ -130,31 +130,35 @@ def _is_brief(first: datetime | None, end: datetime) -> bool:
     return first is not None and end - first <= ANNOUNCEMENT
 
 
+def _statuses(filters: PackageFilters) -> list[str]:
+    """Give the statuses that can be shown, in their own order; none where the filters exclude each other."""
+    asked = [status for status in STATUSES if status in (filters.status or STATUSES)]
+    if filters.in_storage:
+        asked = [status for status in asked if status == "RECEIVED"]
+    if filters.is_over:
+        asked = [status for status in asked if status == "DELIVERED"]
+    return asked
+
+
+def _narrowed(filters: PackageFilters, statuses: list[str], at: datetime) -> dict[str, Any]:
+    """Give each filter's value by the name that the statement has for it; None narrows nothing."""
+    says_statuses = len(statuses) < len(STATUSES) and not (filters.in_storage and statuses)
+    same = ("site", "customer_id", "position", "min_stay", "max_stay", *PAYMENT_CONDITIONS)
+    return {
+        "statuses": statuses if says_statuses else None,
+        **{name: getattr(filters, name) for name in same},
+        **_bounds(filters, at),
+    }
+
+
 def fetch(filters: PackageFilters, now: datetime, key: str, limit: int = 50, cursor: str | None = None) -> Query:
     """Ask for a page of the listing; `key` signs its cursors. A cursor of other filters raises Malformed."""
     asked = PackageFilters.model_dump(filters, mode="json", include=set(PackageFilters.model_fields))
     asked["status"] = sorted(set(filters.status))
     after = cursors.read(cursor, asked, key) if cursor else None
     at = now if after is None or after.at is None else after.at
-    statuses = [status for status in STATUSES if status in (filters.status or STATUSES)]
-    if filters.in_storage:
-        statuses = [status for status in statuses if status == "RECEIVED"]
-    if filters.is_over:
-        statuses = [status for status in statuses if status == "DELIVERED"]
-    words = words_of(filters.q)
-    narrowed = {
-        "statuses": statuses if len(statuses) < len(STATUSES) and not (filters.in_storage and statuses) else None,
-        "site": filters.site,
-        "customer_id": filters.customer_id,
-        "position": filters.position,
-        "min_stay": filters.min_stay,
-        "max_stay": filters.max_stay,
-        "paid_from": filters.paid_from,
-        "paid_to": filters.paid_to,
-        "payment_method": filters.payment_method,
-        "payment_staff_id": filters.payment_staff_id,
-        **_bounds(filters, at),
-    }
+    statuses, words = _statuses(filters), words_of(filters.q)
+    narrowed = _narrowed(filters, statuses, at)
     used = frozenset(name for name, value in narrowed.items() if value is not None)
     shape = Shape(
         filters.sort,
