@@ -7,7 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 from redis import Redis
 
-from db import announcements, breaker
+from db import announcements, breaker, replicas
 from db.page_cache import EPOCH_KEY
 from infra.auth import Role
 from infra.settings import Settings
@@ -22,9 +22,11 @@ INSERT INTO staff (username, full_name, role, password_hash) VALUES (%s, %s, %s,
 
 @pytest.fixture(autouse=True)
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A busy processor is no silent Redis; what is about silence brings its own patience."""
+    """A busy processor is no silent Redis or standby; what is about silence brings its own patience."""
     monkeypatch.setattr(breaker, "PATIENCE", 10.0)
     monkeypatch.setattr(announcements, "EPOCH_LEASE", 10.0)
+    monkeypatch.setattr(replicas, "PATIENCE", 10.0)
+    monkeypatch.setattr(replicas, "SILENCE", 10.0)
 
 
 @pytest.fixture
