@@ -195,7 +195,7 @@ def test_with_the_database_away_a_command_is_503_and_goes_on_afterwards(
 ) -> None:
     """For staff and for the public; what was refused is not there later."""
     with Proxy.before(settings.postgres_dsn) as (proxy, dsn):
-        away = settings.model_copy(update={**urls_of(dsn), "pool_timeout": 0.5})
+        away = settings.model_copy(update={**urls_of(dsn), "pool_timeout": 1.0})
         with TestClient(create_app(away, clock), raise_server_exceptions=False) as client:
             counter = Counter(client, operator)
             counter.receive()
