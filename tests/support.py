@@ -1,6 +1,7 @@
 """What tests share beside fixtures."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -8,6 +9,9 @@ from prometheus_client import REGISTRY
 
 from db.roles import urls_of
 from infra.settings import Settings
+
+PATIENCE = 60.0
+"""Seconds after which what must happen hasn't."""
 
 
 class Clock:
@@ -35,8 +39,16 @@ def gauge(name: str, **labels: str) -> float | None:
     return REGISTRY.get_sample_value(f"paqueteria_{name}", labels)
 
 
-async def until(condition: Callable[[], bool]) -> None:
+def wait_until(condition: Callable[[], bool]) -> None:
     """Wait for what must happen soon; a generous deadline is no measurement."""
-    async with asyncio.timeout(30):
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait as `wait_until` does, and let everything else go on."""
+    async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110 (what is waited for has no event)
             await asyncio.sleep(0.01)

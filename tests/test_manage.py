@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -21,18 +21,9 @@ import pytest
 from typer.testing import CliRunner
 
 import manage
+from tests.support import PATIENCE, wait_until
 
 pytestmark = pytest.mark.xdist_group("manage")
-
-PATIENCE = 60.0
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for what must happen soon; a generous deadline is no measurement."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
 
 
 class Shop:

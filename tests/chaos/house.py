@@ -23,7 +23,8 @@ from infra.settings import Settings
 from projections.verify import verify
 from tests.chaos.clerks import Api, Clerk
 from tests.chaos.equal_sides import assert_equal_sides, lag
-from tests.test_manage import Shop, wait_until
+from tests.support import wait_until
+from tests.test_manage import Shop
 
 PROJECT = ("manage.py", "project")
 

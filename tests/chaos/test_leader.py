@@ -12,8 +12,7 @@ from tests.chaos.equal_sides import assert_equal_sides, lag
 from tests.chaos.house import House, Standby, own_environment
 from tests.chaos.proxy import Proxy
 from tests.projections.conftest import Shop
-from tests.support import Clock, moved
-from tests.test_manage import wait_until
+from tests.support import Clock, moved, wait_until
 
 pytestmark = pytest.mark.chaos
 

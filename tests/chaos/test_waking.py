@@ -4,7 +4,7 @@ import pytest
 
 from tests.chaos.conftest import Rounds
 from tests.chaos.house import House
-from tests.test_manage import wait_until
+from tests.support import wait_until
 
 pytestmark = [pytest.mark.chaos, pytest.mark.xdist_group("chaos")]
 

@@ -9,7 +9,7 @@ from psycopg.conninfo import make_conninfo
 from testcontainers.core.container import DockerContainer
 
 from db.roles import ROLES, make_roles, set_passwords
-from tests.test_manage import wait_until
+from tests.support import wait_until
 
 POSTGRES = "docker.io/library/postgres:18"
 REDIS = "docker.io/library/redis:8"

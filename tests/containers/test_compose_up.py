@@ -10,7 +10,7 @@ from docker import DockerClient
 
 from tests.containers.compose import Project
 from tests.pictures import form_of, taken
-from tests.test_manage import wait_until
+from tests.support import wait_until
 
 pytestmark = [pytest.mark.containers, pytest.mark.xdist_group("containers")]
 

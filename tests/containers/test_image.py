@@ -9,7 +9,7 @@ from docker.models.containers import Container
 
 from infra.settings import Settings
 from tests.deploy.test_rollout import free_port
-from tests.test_manage import wait_until
+from tests.support import wait_until
 
 pytestmark = [pytest.mark.containers, pytest.mark.xdist_group("containers")]
 

@@ -12,7 +12,7 @@ import redis
 
 from db.embedded import valkey_program
 from infra.children import bound_to_parent
-from tests.test_manage import wait_until
+from tests.support import wait_until
 
 SETTINGS = {
     "cluster-enabled": "yes",

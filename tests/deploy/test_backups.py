@@ -19,8 +19,7 @@ from tests.chaos.house import own_environment
 from tests.projections.conftest import Shop
 from tests.service import projecting
 from tests.standbys import hand_over
-from tests.support import moved
-from tests.test_manage import wait_until
+from tests.support import moved, wait_until
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("backups")]
 

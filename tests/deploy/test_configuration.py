@@ -10,7 +10,7 @@ import redis
 
 from db.embedded import PostgresServer, valkey_program
 from infra.children import bound_to_parent
-from tests.test_manage import wait_until
+from tests.support import wait_until
 
 FOLDER = Path("infra/deploy").resolve()
 

@@ -25,7 +25,7 @@ from tests.deploy import cluster
 from tests.deploy.cluster import Cluster
 from tests.projections.conftest import Shop
 from tests.service import projecting, serving
-from tests.test_manage import wait_until
+from tests.support import wait_until
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("redis_cluster")]
 

@@ -20,7 +20,7 @@ from infra.clock import system_clock
 from infra.settings import Settings
 from tests.chaos.house import own_environment
 from tests.deploy.nginx import NGINX
-from tests.test_manage import wait_until
+from tests.support import wait_until
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("rollout")]
 

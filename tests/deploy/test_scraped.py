@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from tests.deploy.test_monitoring import DASHBOARDS, RULES, queries
-from tests.test_manage import PATIENCE, Shop, wait_until
+from tests.support import PATIENCE, wait_until
+from tests.test_manage import Shop
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("manage")]
 

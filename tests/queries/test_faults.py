@@ -2,8 +2,7 @@
 
 import asyncio
 import contextlib
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from queries.flights import Flights
 from queries.pages import Edge
 from tests.chaos.proxy import Proxy
 from tests.queries.support import Shop
-from tests.support import Clock
+from tests.support import Clock, wait_until
 
 AT_ONCE = 500
 
@@ -184,13 +183,6 @@ def test_a_full_redis_keeps_nothing_and_harms_nobody(
                 assert (answer.status_code, answer.json()["items"][0]["version"]) == (200, version)
     finally:
         server.stop()
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.fixture

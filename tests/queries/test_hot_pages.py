@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -28,6 +28,7 @@ from queries.api import create_app
 from queries.hot_pages import HotPages
 from tests.queries.support import EPOCH, Shop
 from tests.service import serving
+from tests.support import wait_until
 
 PAGES = ["/packages", "/packages?status=RECEIVED&limit=2&sort=owed", "/summary", "/sites", "/tariffs"]
 QUERIES = [
@@ -74,13 +75,6 @@ def pages(shop: Shop, heart: threading.Event) -> HotPages:
     wait_until(lambda: found.announcements.current is not None and shop.client.app.state.connections.watcher.is_hearing)  # type: ignore[attr-defined]
     assert not heart.is_set()
     return found
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def outcome(shop: Shop, path: str, headers: dict[str, str] | None = None, role: Role = Role.VIEWER) -> str:

@@ -26,8 +26,7 @@ from queries.api import create_app
 from tests.deploy.test_monitoring import ALERTS, NAME
 from tests.queries.support import Shop
 from tests.standbys import copied, pair, wait_for_replay
-from tests.support import gauge, moved, until
-from tests.test_manage import wait_until
+from tests.support import gauge, moved, until, wait_until
 
 pytestmark = pytest.mark.xdist_group("replicas")
 
