@@ -191,7 +191,7 @@ def is_from_our_pages(request: Request) -> bool:
     is ours: by `Sec-Fetch-Site`, which no script can set, or, where a browser leaves that out (plain HTTP), by
     `Origin`.
     """
-    if request.method in ("GET", "HEAD"):
+    if request.method == "GET":
         return True
     site = request.headers.get("Sec-Fetch-Site")
     if site is not None:

@@ -169,7 +169,7 @@ class Observed:
             structlog.contextvars.unbind_contextvars("request_id")
 
 
-READING = frozenset({"GET", "HEAD", "OPTIONS"})
+READING = frozenset({"GET", "OPTIONS"})
 AUDITED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS})
 
 

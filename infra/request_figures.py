@@ -9,7 +9,7 @@ from starlette.types import Message, Receive, Send
 
 from infra import metrics
 
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """Whoever makes up methods of their own would make up time series."""
 
 

@@ -6,8 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -15,13 +13,13 @@ from typing import Any
 
 import httpx2
 import pytest
-import uvicorn
 
 from infra.auth import Role, Session, encode_session
 from infra.clock import system_clock
 from queries import updates
 from queries.api import create_app
 from tests.queries.support import Shop
+from tests.service import serving
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,20 +27,8 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def address(shop: Shop) -> Iterator[str]:
     """The read API behind a real server, since the test client can't read an answer that never ends."""
-    app = create_app(shop.settings, shop.clock)
-    config = uvicorn.Config(app, port=0, log_config=None, lifespan="on", timeout_graceful_shutdown=10)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    deadline = time.monotonic() + 20
-    while not server.started:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}/api/v1/updates"
-    server.should_exit = True
-    thread.join(timeout=20)
-    assert not thread.is_alive()
+    with serving(create_app(shop.settings, shop.clock)) as url:
+        yield f"{url}/api/v1/updates"
 
 
 def events(lines: Iterator[str], count: int) -> list[dict[str, Any]]:
