@@ -195,12 +195,12 @@ class PageCache:
             seconds = min(seconds, (page.expires_at - now).total_seconds())
         if seconds <= 0:
             return
-        if place.generation is None:
+        key = _page_key(place, max(generations))
+        await self._ask(self._redis.set(key, _pack(page), px=max(1, int(seconds * 1000))))
+        if place.generation is None:  # last: whoever learns the generations finds the page under them
             await self._ask(
                 raise_generations(self._redis, place.epoch, dict(zip(place.scopes, generations, strict=True)))
             )
-        key = _page_key(place, max(generations))
-        await self._ask(self._redis.set(key, _pack(page), px=max(1, int(seconds * 1000))))
 
     async def claim(self, place: Place) -> str | None:
         """Take it on to compute this page, under a name to release it by; None while another process does."""

@@ -79,6 +79,23 @@ async def test_a_kept_page_is_found_again(cache: PageCache, clock: Clock) -> Non
     assert place.generation == 5
 
 
+@pytest.mark.usefixtures("keeper")
+async def test_whoever_learns_the_generations_finds_the_page(
+    cache: PageCache, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are raised once the page is there: between the two, another process would begin to compute it as well."""
+    raised, found = page_cache.raise_generations, []
+
+    async def then_look(*how: Any) -> bool:  # noqa: ANN401
+        is_raised = await raised(*how)
+        found.append((await cache.find("digest", SCOPES))[1])
+        return is_raised
+
+    monkeypatch.setattr(page_cache, "raise_generations", then_look)
+    await cache.keep(await place_of(cache), page(), [5, 3], clock())
+    assert found == [page()]
+
+
 async def test_a_raised_generation_discards_the_page(cache: PageCache, keeper: EpochKeeper, clock: Clock) -> None:
     """A write discards the pages it can show on, and no others."""
     await cache.keep(await place_of(cache), page(), [5, 3], clock())

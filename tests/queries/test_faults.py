@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,26 @@ def test_whoever_dies_while_computing_holds_nobody_up_for_long(shop: Shop, monke
     assert (answer.status_code, answer.headers["X-Cache"]) == (200, "MISS")
     first, *vain, last = claimed
     assert (first is not None, set(vain), last is not None) == (True, {None}, True)
+
+
+def test_a_page_left_just_before_the_claim_is_not_computed_again(
+    shop: Shop, settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process has finished it between our look and our claim, which is then free again."""
+    shop.publish(shop.stored())
+    claim = PageCache.claim
+    with through(settings, clock) as other:
+        asked: list[httpx2.Response] = []
+
+        async def after_another(cache: PageCache, place: Place) -> str | None:
+            if cache is not other.app.state.connections.page_cache and not asked:  # type: ignore[attr-defined]
+                ask = functools.partial(other.get, "/api/v1/packages", headers=shop.sign_in())
+                asked.append(await asyncio.to_thread(ask))
+            return await claim(cache, place)
+
+        monkeypatch.setattr(PageCache, "claim", after_another)
+        answers = [shop.get("/packages"), *asked]
+    assert [(answer.status_code, answer.headers["X-Cache"]) for answer in answers] == [(200, "L2"), (200, "MISS")]
 
 
 @pytest.mark.anyio
