@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from db.redis_clients import REDIS_AWAY
+from infra.patience import patience
 
 PATIENCE = 0.25
 """Seconds that anybody waits for Redis."""
@@ -13,15 +14,18 @@ PATIENCE = 0.25
 BREAK = 1.0
 """Seconds between two looks at a Redis that didn't answer."""
 
+AT_ONCE = 32
+"""How many a user asks of Redis at once; the rest wait for their turn, which is no silence of Redis'."""
+
 Answer = TypeVar("Answer")
 
 
 class RedisAway(Exception):
     """Redis doesn't answer in time; `is_news` where it did until now."""
 
-    def __init__(self, error: Exception | None = None) -> None:
+    def __init__(self, error: Exception | None = None, *, is_news: bool = False) -> None:
         super().__init__(type(error).__name__)
-        self.is_news = error is not None
+        self.is_news = is_news
 
 
 class Breaker:
@@ -32,21 +36,37 @@ class Breaker:
         self._ask_for_little = look
         self._next_look = 0.0
         self._look: asyncio.Task[None] | None = None
+        self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def ask(self, call: Awaitable[Answer]) -> Answer:
         """Give what Redis answers; raises RedisAway, and at once while it is away."""
-        if self.is_away:
+        try:
+            self._pass_by_if_away()
+            async with self._turns:
+                self._pass_by_if_away()
+                return await self._answer(call)
+        finally:
             if asyncio.iscoroutine(call):
                 call.close()
+
+    async def insist(self, call: Awaitable[Answer]) -> Answer:
+        """Give what Redis answers, asked whether it is away or not; raises one of REDIS_AWAY."""
+        async with self._turns:
+            return await call
+
+    def _pass_by_if_away(self) -> None:
+        if self.is_away:
             self._begin_look()
             raise RedisAway
+
+    async def _answer(self, call: Awaitable[Answer]) -> Answer:
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with patience(PATIENCE):
                 return await call
         except REDIS_AWAY as error:
-            self.is_away = True
+            is_news, self.is_away = not self.is_away, True
             self._next_look = time.monotonic() + BREAK
-            raise RedisAway(error) from error
+            raise RedisAway(error, is_news=is_news) from error
 
     def _begin_look(self) -> None:
         """See once in a while whether Redis is back, beside those who ask: none of them waits for it again."""
@@ -55,7 +75,7 @@ class Breaker:
 
     async def _see_whether_it_is_back(self) -> None:
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with patience(PATIENCE):
                 await self._ask_for_little()
             self.is_away = False
         except REDIS_AWAY:

@@ -9,7 +9,6 @@ at a time. A leader that takes over, and one that finds the epoch gone (Redis wa
 no copy is known yet. With no epoch, readers pass the cache by.
 """
 
-import asyncio
 import json
 import secrets
 import time
@@ -25,6 +24,7 @@ from db.breaker import Answer, Breaker, RedisAway
 from db.consistency import Checkpoint
 from db.redis_clients import REDIS_AWAY
 from infra import logs, metrics
+from infra.patience import patience
 
 log = logs.get("page_cache")
 
@@ -278,7 +278,7 @@ class EpochKeeper:
     async def renew(self) -> None:
         """Say that the projector lives; an epoch that is gone begins anew. With Redis away the lease runs out."""
         try:
-            async with asyncio.timeout(breaker.PATIENCE):
+            async with patience(breaker.PATIENCE):
                 if self._epoch is None or not await self._tell(RENEW, self._epoch):
                     await self.begin()
         except REDIS_AWAY as error:
@@ -297,7 +297,7 @@ class EpochKeeper:
     async def name_requests(self, batch: int, request_ids: Sequence[str]) -> None:
         """Say whose changes a batch holds, for as long as a page of it may be filled."""
         try:
-            async with asyncio.timeout(breaker.PATIENCE):
+            async with patience(breaker.PATIENCE):
                 await self._redis.set(requests_key(batch), " ".join(request_ids), ex=FOLLOWED)
         except REDIS_AWAY as error:
             log.warning("page_cache_away", during="name_requests", error=type(error).__name__)
@@ -311,7 +311,7 @@ class EpochKeeper:
         if self._epoch is None and time.monotonic() < self._closed_until:
             return
         try:
-            async with asyncio.timeout(breaker.PATIENCE):
+            async with patience(breaker.PATIENCE):
                 if self._epoch is None or not await announce_generations(self._redis, self._epoch, scopes, batch):
                     await self.begin()
         except REDIS_AWAY as error:

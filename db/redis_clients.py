@@ -26,6 +26,7 @@ from infra.settings import Settings
 CLUSTER = "redis+cluster"
 
 MOST_CONNECTIONS = 64
+"""More than anybody needs: a call that finds none left fails, so whoever may make many at once waits for a turn."""
 
 REDIS_AWAY = (RedisError, RedisClusterException, OSError, TimeoutError, RuntimeError)
 """What is raised while Redis can't be reached, or is without a node.

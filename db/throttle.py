@@ -71,7 +71,7 @@ class Throttle:
         limit = parse(rule)
         if closed_without_redis:
             try:
-                reset_at = await self._count(limit, *who)
+                reset_at = await self._breaker.insist(self._count(limit, *who))
             except REDIS_AWAY as error:
                 log.warning("throttle_away", error=type(error).__name__)
                 raise Unavailable("Sign-in is closed for a moment: its throttle can't be reached") from None

@@ -269,16 +269,15 @@ def scheduled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let coroutines run without a loop, and time stand still."""
 
     @contextlib.asynccontextmanager
-    async def timeout(_: float) -> Any:  # noqa: ANN401
+    async def patience(_: float) -> Any:  # noqa: ANN401
         yield
 
     async def sleep(_: float) -> None:
         await step()
 
-    stand_in = SimpleNamespace(timeout=timeout, sleep=sleep)
-    monkeypatch.setattr(breaker, "asyncio", stand_in)
-    monkeypatch.setattr(page_cache, "asyncio", stand_in)
-    monkeypatch.setattr(pages, "asyncio", stand_in)
+    monkeypatch.setattr(breaker, "patience", patience)
+    monkeypatch.setattr(page_cache, "patience", patience)
+    monkeypatch.setattr(pages, "asyncio", SimpleNamespace(sleep=sleep))
     monkeypatch.setattr(announcements, "time", SimpleNamespace(monotonic=lambda: 0.5))
 
 
