@@ -1,24 +1,18 @@
 """How long nobody projects, after the leader was killed, froze, or was cut off."""
 
-import asyncio
-import contextlib
 import signal
 import statistics
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
-from pathlib import Path
 from time import perf_counter
 
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
-
+from bench.lines import Line
 from bench.measurement import Measurement
 from bench.programs import Process, start, stop, wait_until
 from bench.results import Figure, Findings, Plot, by_round
 from bench.shops import Bench
 from db.pools import Connection, connect
-from db.roles import urls_of
 from infra.settings import Settings
-from infra.tasks import running
 
 # Whoever holds the lock, and whoever has come to ask for it.
 LEADER = """
@@ -35,56 +29,7 @@ LOOK = 0.005
 SHARE_OF_SLOW = 3
 """Of the slower ways to go, this fraction of the rounds."""
 
-SOCKET = ".s.PGSQL.5432"
-
 Strike = Callable[[Process], None]
-
-
-class Line:
-    """A way to the database that can be cut without a word: nothing passes any more, and neither end is told."""
-
-    def __init__(self) -> None:
-        self._is_up = asyncio.Event()
-        self._is_up.set()
-        self._calls: set[asyncio.Task[None]] = set()
-
-    @contextlib.asynccontextmanager
-    async def leading_to(self, settings: Settings) -> AsyncIterator[Settings]:
-        """Give the settings of a process that reaches the database over this line."""
-        folder = settings.data_dir / "line"
-        folder.mkdir(exist_ok=True)
-        server = Path(str(conninfo_to_dict(settings.postgres_dsn)["host"])) / SOCKET
-        listener = await asyncio.start_unix_server(partial(self._connect, server), folder / SOCKET)
-        try:
-            yield settings.model_copy(update=urls_of(make_conninfo(settings.postgres_dsn, host=str(folder))))
-        finally:
-            listener.close()
-            for call in self._calls:
-                call.cancel()
-            await asyncio.gather(*self._calls, return_exceptions=True)
-
-    def cut(self) -> None:
-        """Let nothing pass from now on."""
-        self._is_up.clear()
-
-    async def _connect(self, server: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        call = asyncio.current_task()
-        if call is not None:
-            self._calls.add(call)
-        with contextlib.closing(writer), contextlib.suppress(OSError, asyncio.CancelledError):
-            there_reader, there_writer = await asyncio.open_unix_connection(server)
-            with contextlib.closing(there_writer):
-                async with running(self._pass_on(there_reader, writer)):
-                    await self._pass_on(reader, there_writer)
-
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            while data := await reader.read(65_536):
-                await self._is_up.wait()
-                writer.write(data)
-                await writer.drain()
-            await self._is_up.wait()
-            writer.close()
 
 
 async def leader_gone(bench: Bench) -> Findings:
@@ -136,7 +81,7 @@ def _signal(number: signal.Signals) -> Strike:
 
 async def _cut_off(settings: Settings, conn: Connection) -> float:
     line = Line()
-    async with line.leading_to(settings) as over_line:
+    async with line.to_postgres(settings) as over_line:
         return await _take_over(settings, conn, over_line, lambda _: line.cut())
 
 

@@ -29,6 +29,7 @@ BARS = {
     "workers": [],
     "memory": ["≤ 150 MiB"],
     "hits": ["≥ 0.950 times", "≤ 0"],
+    "redis-faults": ["≤ 2 times"] * 6,
     "reads-beside-writes": ["≤ 2 times", "≥ 196 /s", "≤ 0"],
     "command": ["≥ 0.500 times"],
     "batch-reception": ["≥ 5 times"],

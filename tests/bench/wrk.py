@@ -13,16 +13,24 @@ REQUESTS = 24
 ABSENT = b"0"
 
 
+def more_of(connection: socket.socket) -> bytes:
+    """Wait for what comes next; a connection that is closed before is an error."""
+    received = connection.recv(65536)
+    if not received:
+        raise ConnectionError
+    return received
+
+
 def answer_to(connection: socket.socket, request: bytes) -> int:
     """Send one request, read its whole answer, and give the status."""
     connection.sendall(request)
     received = b""
     while b"\r\n\r\n" not in received:
-        received += connection.recv(65536)
+        received += more_of(connection)
     head, _, body = received.partition(b"\r\n\r\n")
     length = re.search(rb"(?i)content-length: *(\d+)", head)
     while len(body) < int(length[1] if length else ABSENT):
-        body += connection.recv(65536)
+        body += more_of(connection)
     return int(head.split()[1])
 
 
