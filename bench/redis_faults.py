@@ -22,7 +22,7 @@ from infra.settings import Settings
 LATE = 0.5
 """Seconds by which a slow Redis answers late."""
 
-IN_A_PART = 5_000
+IN_A_PART = 9_000
 """Different pages that a part may ask for, more than it can: none is asked for twice in it."""
 
 LIMITS = range(20, 70)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from db.redis_clients import REDIS_AWAY
-from infra.patience import patience
+from infra.patience import Patience
 
 PATIENCE = 0.25
 """Seconds that anybody waits for Redis."""
@@ -61,7 +61,7 @@ class Breaker:
 
     async def _answer(self, call: Awaitable[Answer]) -> Answer:
         try:
-            async with patience(PATIENCE):
+            async with Patience(PATIENCE):
                 return await call
         except REDIS_AWAY as error:
             is_news, self.is_away = not self.is_away, True
@@ -75,7 +75,7 @@ class Breaker:
 
     async def _see_whether_it_is_back(self) -> None:
         try:
-            async with patience(PATIENCE):
+            async with Patience(PATIENCE):
                 await self._ask_for_little()
             self.is_away = False
         except REDIS_AWAY:

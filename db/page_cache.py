@@ -24,7 +24,7 @@ from db.breaker import Answer, Breaker, RedisAway
 from db.consistency import Checkpoint
 from db.redis_clients import REDIS_AWAY
 from infra import logs, metrics
-from infra.patience import patience
+from infra.patience import Patience
 
 log = logs.get("page_cache")
 
@@ -64,20 +64,39 @@ redis.call('PUBLISH', ARGV[3], ARGV[1])
 return 1
 """
 
-RAISE = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-for i = 2, #KEYS do
-    local known = redis.call('GET', KEYS[i])
-    local batch = known and string.match(known, '^' .. ARGV[1] .. ':(%d+)$')
-    if not batch or tonumber(batch) < tonumber(ARGV[i]) then
-        redis.call('SET', KEYS[i], ARGV[1] .. ':' .. ARGV[i], 'EX', 3600)
+RAISE_ONE = """
+local function raise(key, epoch, batch)
+    local known = redis.call('GET', key)
+    local at = known and string.match(known, '^' .. epoch .. ':(%d+)$')
+    if not at or tonumber(at) < tonumber(batch) then
+        redis.call('SET', key, epoch .. ':' .. batch, 'EX', 3600)
     end
 end
+"""
+
+RAISE = f"""{RAISE_ONE}
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+for i = 2, #KEYS do raise(KEYS[i], ARGV[1], ARGV[i]) end
 if ARGV[#KEYS + 1] then redis.call('PUBLISH', ARGV[#KEYS + 1], ARGV[#KEYS + 2]) end
 return 1
 """
 
+# Whoever had the claim before may have left the page since it was looked for: to claim is to look again.
+CLAIM = """
+local taken = redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2])
+return {taken and 1 or 0, redis.call('MGET', unpack(KEYS, 2))}
+"""
+
 RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
+
+# Page and generations at one point in time: whoever learns the generations finds the page under them.
+KEEP = f"""{RAISE_ONE}
+{RELEASE}
+if redis.call('GET', KEYS[2]) ~= ARGV[2] then return 0 end
+redis.call('SET', KEYS[3], ARGV[3], 'PX', ARGV[4])
+for i = 4, #KEYS do raise(KEYS[i], ARGV[2], ARGV[i + 1]) end
+return 1
+"""
 
 FILL_LEASE = 0.75
 """Seconds after which a page that is being computed may be computed by another process too: its reader may be dead."""
@@ -146,6 +165,26 @@ def _fill_key(place: Place) -> str:
     return f"{PREFIX}:fill:{place.epoch}:{place.generation}:{place.discards}:{place.digest}"
 
 
+def _place_keys(scopes: Sequence[str]) -> list[str]:
+    return [EPOCH_KEY, *map(generation_key, scopes), *map(discards_key, scopes)]
+
+
+def _place_of(digest: str, scopes: Sequence[str], known: Sequence[bytes | None] | None) -> Place | None:
+    """Read the place out of what stands under its `_place_keys`."""
+    if not known or known[0] is None:
+        return None
+    epoch = known[0].decode()
+    generations = [_batch_of(value, epoch) for value in known[1 : len(scopes) + 1]]
+    discards = ".".join((value or b"0").decode() for value in known[len(scopes) + 1 : 2 * len(scopes) + 1])
+    generation = None if None in generations else max(cast("list[int]", generations))
+    return Place(digest, epoch, tuple(scopes), generation, discards)
+
+
+def _batch_of(value: bytes | None, epoch: str) -> int | None:
+    of_epoch, _, batch = (value or b"").decode().partition(":")
+    return int(batch) if of_epoch == epoch else None
+
+
 def _pack(page: Page) -> bytes:
     at = page.checkpoint
     expires_at = page.expires_at and page.expires_at.isoformat()
@@ -174,43 +213,61 @@ class PageCache:
 
     async def find(self, digest: str, scopes: Sequence[str]) -> tuple[Place | None, Page | None]:
         """Look a page up; no place at all means that the cache can't be trusted now, and must not be filled."""
-        keys = [EPOCH_KEY, *map(generation_key, scopes), *map(discards_key, scopes)]
-        known = cast("list[bytes | None] | None", await self._ask(self._redis.mget(keys)))
-        if not known or known[0] is None:
-            return None, None
-        epoch = known[0].decode()
-        generations = [self._batch_of(value, epoch) for value in known[1 : len(scopes) + 1]]
-        discards = ".".join((value or b"0").decode() for value in known[len(scopes) + 1 :])
-        if None in generations:
-            return Place(digest, epoch, tuple(scopes), None, discards), None
-        generation = max(cast("list[int]", generations))
-        place = Place(digest, epoch, tuple(scopes), generation, discards)
-        packed = cast("bytes | None", await self._ask(self._redis.get(_page_key(place, generation))))
-        return place, _unpack(packed) if packed else None
+        known = cast("list[bytes | None] | None", await self._ask(self._redis.mget(_place_keys(scopes))))
+        place = _place_of(digest, scopes, known)
+        return place, await self._page_at(place)
 
-    async def keep(self, place: Place, page: Page, generations: Sequence[int], now: datetime) -> None:
-        """Store a page under the generations of its scopes that its own snapshot saw in PostgreSQL."""
+    async def keep(self, place: Place, page: Page, generations: Sequence[int], now: datetime, claim: str = "") -> bool:
+        """Store a page under the generations of its scopes that its own snapshot saw in PostgreSQL.
+
+        With it the claim is released; False where that is still to be done.
+        """
         seconds = self._ttl
         if page.expires_at is not None:
             seconds = min(seconds, (page.expires_at - now).total_seconds())
         if seconds <= 0:
-            return
-        key = _page_key(place, max(generations))
-        await self._ask(self._redis.set(key, _pack(page), px=max(1, int(seconds * 1000))))
-        if place.generation is None:  # last: whoever learns the generations finds the page under them
-            await self._ask(
-                raise_generations(self._redis, place.epoch, dict(zip(place.scopes, generations, strict=True)))
-            )
+            return False
+        keys = [_fill_key(place), EPOCH_KEY, _page_key(place, max(generations))]
+        given: list[str | bytes | int] = [claim, place.epoch, _pack(page), max(1, int(seconds * 1000))]
+        if place.generation is None:
+            keys += map(generation_key, place.scopes)
+            given += generations
+        return await self._run(KEEP, keys, *given) is not None
 
-    async def claim(self, place: Place) -> str | None:
-        """Take it on to compute this page, under a name to release it by; None while another process does."""
+    async def claim(self, place: Place) -> tuple[str | None, Place | None, Page | None]:
+        """Take it on to compute this page, under a name to release it by; None while another process does.
+
+        Also looks the page up again, as `find` does.
+        """
         name = secrets.token_hex(8)
-        taken = await self._ask(self._redis.set(_fill_key(place), name, nx=True, px=int(FILL_LEASE * 1000)))
-        return name if taken or self._breaker.is_away else None
+        keys = [_fill_key(place), *_place_keys(place.scopes)]
+        if place.generation is not None:
+            keys.append(_page_key(place, place.generation))
+        answer = cast(
+            "tuple[int, list[bytes | None]] | None", await self._run(CLAIM, keys, name, int(FILL_LEASE * 1000))
+        )
+        if answer is None:
+            return None, None, None
+        is_taken, known = answer
+        latest = _place_of(place.digest, place.scopes, known)
+        if latest == place and place.generation is not None:
+            page = _unpack(known[-1]) if known[-1] else None
+        else:
+            page = await self._page_at(latest)
+        return name if is_taken else None, latest, page
 
     async def release(self, place: Place, name: str) -> None:
         """Let others compute the page, unless the claim has run out and is somebody else's."""
-        await self._ask(cast("Awaitable[None]", self._redis.eval(RELEASE, 1, _fill_key(place), name)))
+        await self._run(RELEASE, [_fill_key(place)], name)
+
+    async def _page_at(self, place: Place | None) -> Page | None:
+        if place is None or place.generation is None:
+            return None
+        packed = cast("bytes | None", await self._ask(self._redis.get(_page_key(place, place.generation))))
+        return _unpack(packed) if packed else None
+
+    async def _run(self, script: str, keys: Sequence[str], *given: str | bytes | int) -> object:
+        return await self._ask(cast("Awaitable[object]", self._redis.eval(script, len(keys), *keys, *given)))
 
     async def requests_of(self, batch: int) -> list[str]:
         """Name the requests that made a batch, where the projector has said so (see `infra.tracing`)."""
@@ -225,11 +282,6 @@ class PageCache:
                 metrics.CACHE_ERRORS.inc()
                 log.warning("page_cache_away", error=str(away))
             return None
-
-    @staticmethod
-    def _batch_of(value: bytes | None, epoch: str) -> int | None:
-        of_epoch, _, batch = (value or b"").decode().partition(":")
-        return int(batch) if of_epoch == epoch else None
 
 
 async def discard(redis: Redis, scopes: Iterable[str]) -> None:
@@ -278,7 +330,7 @@ class EpochKeeper:
     async def renew(self) -> None:
         """Say that the projector lives; an epoch that is gone begins anew. With Redis away the lease runs out."""
         try:
-            async with patience(breaker.PATIENCE):
+            async with Patience(breaker.PATIENCE):
                 if self._epoch is None or not await self._tell(RENEW, self._epoch):
                     await self.begin()
         except REDIS_AWAY as error:
@@ -297,7 +349,7 @@ class EpochKeeper:
     async def name_requests(self, batch: int, request_ids: Sequence[str]) -> None:
         """Say whose changes a batch holds, for as long as a page of it may be filled."""
         try:
-            async with patience(breaker.PATIENCE):
+            async with Patience(breaker.PATIENCE):
                 await self._redis.set(requests_key(batch), " ".join(request_ids), ex=FOLLOWED)
         except REDIS_AWAY as error:
             log.warning("page_cache_away", during="name_requests", error=type(error).__name__)
@@ -311,7 +363,7 @@ class EpochKeeper:
         if self._epoch is None and time.monotonic() < self._closed_until:
             return
         try:
-            async with patience(breaker.PATIENCE):
+            async with Patience(breaker.PATIENCE):
                 if self._epoch is None or not await announce_generations(self._redis, self._epoch, scopes, batch):
                     await self.begin()
         except REDIS_AWAY as error:

@@ -164,33 +164,35 @@ class Edge:
         """Compute the page, unless another process is about to: then wait for what it leaves."""
         cache = self.connections.page_cache
         while place is not None:
-            if (claim := await cache.claim(place)) is not None:
-                try:
-                    return await self._fill_claimed(query, digest, place, view)
-                finally:
-                    await cache.release(place, claim)
-            await asyncio.sleep(LOOK_FOR_FILL)
-            place, found = await cache.find(digest, query.scopes)
+            claim, latest, found = await cache.claim(place)
             if found is not None and self._is_good(found, query):
-                return self._keep(query, digest, found, place, view), "L2"
+                if claim is not None:
+                    await cache.release(place, claim)
+                return self._keep(query, digest, found, latest, view), "L2"
+            if claim is not None:
+                return await self._fill_claimed(query, digest, place, claim, view), "MISS"
+            await asyncio.sleep(LOOK_FOR_FILL)
+            place = latest
         page, _ = await self._compute(query)
         return self._keep(query, digest, page, None, None), "BYPASS"
 
-    async def _fill_claimed(self, query: Query, digest: str, place: Place, view: View | None) -> Flown:
-        """Do so, unless whoever held the claim before has left the page since it was looked for."""
+    async def _fill_claimed(self, query: Query, digest: str, place: Place, claim: str, view: View | None) -> Ready:
+        """Compute the page, and leave it for the others where it shows what they must see."""
         cache = self.connections.page_cache
-        left_at, left = await cache.find(digest, query.scopes)
-        if left is not None and self._is_good(left, query):
-            return self._keep(query, digest, left, left_at, view), "L2"
         announced = self.connections.watcher.current
         started = time.perf_counter()
-        page, generations = await self._compute(query)
-        # A lagging replica's generations are older than what was announced: its page is shown, but not kept.
-        if announced is None or page.checkpoint.batch < announced.batch:
-            return self._keep(query, digest, page, None, None), "MISS"
-        await cache.keep(place, page, generations, query.now)
-        await self._tell_of_fill(max(generations), time.perf_counter() - started)
-        return self._keep(query, digest, page, place, view), "MISS"
+        is_released = False
+        try:
+            page, generations = await self._compute(query)
+            # A lagging replica's generations are older than what was announced: its page is shown, but not kept.
+            if announced is None or page.checkpoint.batch < announced.batch:
+                return self._keep(query, digest, page, None, None)
+            is_released = await cache.keep(place, page, generations, query.now, claim)
+            await self._tell_of_fill(max(generations), time.perf_counter() - started)
+            return self._keep(query, digest, page, place, view)
+        finally:
+            if not is_released:
+                await cache.release(place, claim)
 
     async def _tell_of_fill(self, batch: int, seconds: float) -> None:
         """Count the page, and tell of it in the traces of the commands that made its last batch."""

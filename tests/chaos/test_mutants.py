@@ -106,7 +106,7 @@ def one_epoch_for_ever(patch: pytest.MonkeyPatch) -> None:
 
 def lowering(patch: pytest.MonkeyPatch) -> None:
     """Set a copy to whatever is announced last."""
-    mutant = page_cache.RAISE.replace("tonumber(batch) < tonumber(ARGV[i])", "true")
+    mutant = page_cache.RAISE.replace("tonumber(at) < tonumber(batch)", "true")
     assert mutant != page_cache.RAISE
     patch.setattr(page_cache, "RAISE", mutant)
 
@@ -115,9 +115,9 @@ def generation_read_before(patch: pytest.MonkeyPatch) -> None:
     """Keep a page under the generation that Redis told before it was computed."""
     keep = PageCache.keep
 
-    async def keep_there(cache: PageCache, place: Place, page: Page, generations: Sequence[int], now: Any) -> None:  # noqa: ANN401
+    async def keep_there(cache: PageCache, place: Place, page: Page, generations: Sequence[int], *rest: Any) -> bool:  # noqa: ANN401
         told = generations if place.generation is None else [place.generation]
-        await keep(cache, dataclasses.replace(place), page, told, now)
+        return await keep(cache, dataclasses.replace(place), page, told, *rest)
 
     patch.setattr(PageCache, "keep", keep_there)
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 import uvloop
@@ -80,20 +81,37 @@ async def test_a_kept_page_is_found_again(cache: PageCache, clock: Clock) -> Non
 
 
 @pytest.mark.usefixtures("keeper")
-async def test_whoever_learns_the_generations_finds_the_page(
-    cache: PageCache, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """They are raised once the page is there: between the two, another process would begin to compute it as well."""
-    raised, found = page_cache.raise_generations, []
+async def test_a_claim_is_for_one_reader(cache: PageCache, clock: Clock) -> None:
+    """Whoever claims a page meanwhile goes without; once it is kept the claim is free, and finds it."""
+    place = await place_of(cache)
+    name, there, found = await cache.claim(place)
+    assert (name is None, there, found) == (False, place, None)
+    assert await cache.claim(place) == (None, place, None)
+    assert await cache.keep(place, page(), [5, 3], clock(), name or "")
+    known = await place_of(cache)
+    for where in (place, known):
+        another, there, found = await cache.claim(where)
+        assert (another is None, there, found) == (False, known, page())
 
-    async def then_look(*how: Any) -> bool:  # noqa: ANN401
-        is_raised = await raised(*how)
-        found.append((await cache.find("digest", SCOPES))[1])
-        return is_raised
 
-    monkeypatch.setattr(page_cache, "raise_generations", then_look)
-    await cache.keep(await place_of(cache), page(), [5, 3], clock())
-    assert found == [page()]
+@pytest.mark.usefixtures("keeper")
+async def test_a_claim_is_released_by_its_name_alone(cache: PageCache) -> None:
+    """One that has run out may be somebody else's by then."""
+    place = await place_of(cache)
+    name, _, _ = await cache.claim(place)
+    await cache.release(place, "another")
+    assert (await cache.claim(place))[0] is None
+    await cache.release(place, name or "")
+    assert (await cache.claim(place))[0] is not None
+
+
+async def test_a_claim_learns_what_was_raised_meanwhile(cache: PageCache, keeper: EpochKeeper, clock: Clock) -> None:
+    """Its place is of another generation then, and it finds what stands there."""
+    await keeper.announce(SCOPES, 5)
+    before = await place_of(cache)
+    await keeper.announce(SCOPES, 6)
+    await cache.keep(await place_of(cache), page(6), [6, 6], clock())
+    assert await cache.claim(before) == (ANY, await place_of(cache), page(6))
 
 
 async def test_a_raised_generation_discards_the_page(cache: PageCache, keeper: EpochKeeper, clock: Clock) -> None:

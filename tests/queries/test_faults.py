@@ -16,7 +16,7 @@ from prometheus_client import REGISTRY
 from db import breaker, consistency, page_cache
 from db.breaker import PATIENCE
 from db.embedded import ValkeyServer
-from db.page_cache import EPOCH_KEY, PageCache, Place
+from db.page_cache import EPOCH_KEY, Page, PageCache, Place
 from db.roles import urls_of
 from infra.auth import Role
 from infra.settings import Settings
@@ -28,6 +28,8 @@ from tests.queries.support import Shop
 from tests.support import Clock, wait_until
 
 AT_ONCE = 500
+
+Claimed = tuple[str | None, Place | None, Page | None]
 
 
 @pytest.fixture
@@ -101,11 +103,12 @@ def test_whoever_dies_while_computing_holds_nobody_up_for_long(shop: Shop, monke
     claimed: list[str | None] = []
     claim = PageCache.claim
 
-    async def after_another(cache: PageCache, place: Place) -> str | None:
+    async def after_another(cache: PageCache, place: Place) -> Claimed:
         if not claimed:
-            claimed.append(await claim(cache, place))
-        claimed.append(name := await claim(cache, place))
-        return name
+            claimed.append((await claim(cache, place))[0])
+        answer = await claim(cache, place)
+        claimed.append(answer[0])
+        return answer
 
     monkeypatch.setattr(PageCache, "claim", after_another)
     answer = shop.get("/packages")
@@ -123,7 +126,7 @@ def test_a_page_left_just_before_the_claim_is_not_computed_again(
     with through(settings, clock) as other:
         asked: list[httpx2.Response] = []
 
-        async def after_another(cache: PageCache, place: Place) -> str | None:
+        async def after_another(cache: PageCache, place: Place) -> Claimed:
             if cache is not other.app.state.connections.page_cache and not asked:  # type: ignore[attr-defined]
                 ask = functools.partial(other.get, "/api/v1/packages", headers=shop.sign_in())
                 asked.append(await asyncio.to_thread(ask))

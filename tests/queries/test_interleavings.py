@@ -19,7 +19,7 @@ import pytest
 from db import announcements, breaker, page_cache
 from db.announcements import Announcements, View
 from db.consistency import Checkpoint
-from db.page_cache import BEGIN, RAISE, RELEASE, RENEW, EpochKeeper, Page, PageCache
+from db.page_cache import BEGIN, CLAIM, KEEP, RAISE, RELEASE, RENEW, EpochKeeper, Page, PageCache
 from queries import pages
 from queries.hot_pages import HotPages
 from queries.pages import Edge, Query
@@ -58,17 +58,12 @@ class Redis:
         await step()
         return self.keys.get(key)
 
-    async def set(self, key: str, value: bytes | str, *, px: int, nx: bool = False) -> bool | None:
-        assert px > 0
+    async def eval(self, script: str, count: int, *rest: Any) -> Any:  # noqa: ANN401
         await step()
-        if nx and key in self.keys:
-            return None
-        self.keys[key] = value if isinstance(value, bytes) else value.encode()
-        return True
-
-    async def eval(self, script: str, count: int, *rest: Any) -> int | None:  # noqa: ANN401
-        await step()
-        keys, given = rest[:count], [str(value) for value in rest[count:]]
+        keys, given = (
+            rest[:count],
+            [value.decode() if isinstance(value, bytes) else str(value) for value in rest[count:]],
+        )
         return SCRIPTS[script](self, keys, given)
 
     def begin(self, keys: tuple[str, ...], given: list[str]) -> None:
@@ -101,6 +96,21 @@ class Redis:
         if of_epoch != epoch or int(known) < batch:
             self.keys[key] = f"{epoch}:{batch}".encode()
 
+    def claim(self, keys: tuple[str, ...], given: list[str]) -> tuple[int, list[bytes | None]]:
+        is_taken = keys[0] not in self.keys
+        if is_taken:
+            self.keys[keys[0]] = given[0].encode()
+        return int(is_taken), [self.keys.get(key) for key in keys[1:]]
+
+    def keep(self, keys: tuple[str, ...], given: list[str]) -> int:
+        self.release(keys, given)
+        if self.keys.get(keys[1]) != given[1].encode():
+            return 0
+        self.keys[keys[2]] = given[2].encode()
+        for key, batch in zip(keys[3:], given[4:], strict=True):
+            self.raise_one(key, given[1], int(batch))
+        return 1
+
     def release(self, keys: tuple[str, ...], given: list[str]) -> None:
         if self.keys.get(keys[0]) == given[0].encode():
             del self.keys[keys[0]]
@@ -111,11 +121,13 @@ class Redis:
                 process.inbox.append((message, told))
 
 
-SCRIPTS: dict[str, Callable[[Redis, tuple[str, ...], list[str]], int | None]] = {
+SCRIPTS: dict[str, Callable[[Redis, tuple[str, ...], list[str]], Any]] = {
     BEGIN: Redis.begin,
     RENEW: Redis.renew,
     RAISE: Redis.raise_,
     RELEASE: Redis.release,
+    CLAIM: Redis.claim,
+    KEEP: Redis.keep,
 }
 
 
@@ -275,8 +287,8 @@ def scheduled(monkeypatch: pytest.MonkeyPatch) -> None:
     async def sleep(_: float) -> None:
         await step()
 
-    monkeypatch.setattr(breaker, "patience", patience)
-    monkeypatch.setattr(page_cache, "patience", patience)
+    monkeypatch.setattr(breaker, "Patience", patience)
+    monkeypatch.setattr(page_cache, "Patience", patience)
     monkeypatch.setattr(pages, "asyncio", SimpleNamespace(sleep=sleep))
     monkeypatch.setattr(announcements, "time", SimpleNamespace(monotonic=lambda: 0.5))
 
@@ -358,10 +370,10 @@ def generation_read_before(patch: pytest.MonkeyPatch) -> None:
     """Keep a page under the generation that Redis tells while it is kept."""
     keep = PageCache.keep
 
-    async def keep_there(cache: PageCache, place: Any, page: Page, generations: Any, now: Any) -> None:  # noqa: ANN401
+    async def keep_there(cache: PageCache, place: Any, page: Page, generations: Any, *rest: Any) -> bool:  # noqa: ANN401
         told = await cache._redis.mget([page_cache.generation_key(scope) for scope in place.scopes])  # noqa: SLF001
         known = [int(str(value, "ascii").partition(":")[2]) for value in told if isinstance(value, bytes)]
-        await keep(cache, place, page, [*known, *generations][: len(place.scopes)], now)
+        return await keep(cache, place, page, [*known, *generations][: len(place.scopes)], *rest)
 
     patch.setattr(PageCache, "keep", keep_there)
 
@@ -369,9 +381,7 @@ def generation_read_before(patch: pytest.MonkeyPatch) -> None:
 def no_epoch_in_redis(patch: pytest.MonkeyPatch) -> None:
     """Find pages of any epoch."""
     patch.setattr(page_cache, "_page_key", lambda place, generation: f":page:{generation}:{place.digest}")
-    patch.setattr(
-        PageCache, "_batch_of", staticmethod(lambda value, _: int(value[value.index(b":") + 1 :]) if value else None)
-    )
+    patch.setattr(page_cache, "_batch_of", lambda value, _: int(value[value.index(b":") + 1 :]) if value else None)
 
 
 MUTANTS = [
