@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from db import breaker, page_cache
 from infra import tracing
 from infra.clock import system_clock
 from infra.settings import Settings
@@ -34,8 +35,12 @@ def spans() -> Iterator[InMemorySpanExporter]:
     tracing.stop()
 
 
-def test_a_command_the_batch_and_the_page_are_one_trace(settings: Settings, spans: InMemorySpanExporter) -> None:
+def test_a_command_the_batch_and_the_page_are_one_trace(
+    settings: Settings, spans: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Under the command's request id; whoever only asks for the page has a trace of their own."""
+    monkeypatch.setattr(breaker, "PATIENCE", 10.0)  # a busy processor is no silent Redis, nor a projector that has died
+    monkeypatch.setattr(page_cache, "EPOCH_LEASE", 60.0)
     with (
         projecting(settings, system_clock),
         TestClient(create_app(settings), headers=admin_of(settings, system_clock)) as client,

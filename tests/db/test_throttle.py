@@ -32,6 +32,18 @@ async def test_each_has_a_limit_of_their_own(throttle: Throttle) -> None:
     await throttle.hit(RULE, "track", "another")
 
 
+@pytest.mark.parametrize("is_guess", [False, True], ids=["let through", "refused"])
+async def test_many_at_once_are_counted_too(
+    throttle: Throttle, monkeypatch: pytest.MonkeyPatch, *, is_guess: bool
+) -> None:
+    """More than Redis has connections for: they wait, and no more of them get through than one after the other."""
+    monkeypatch.setattr(breaker, "PATIENCE", 10.0)
+    hits = (throttle.hit(RULE, "track", "many", closed_without_redis=is_guess) for _ in range(300))
+    outcomes = await asyncio.gather(*hits, return_exceptions=True)
+    assert outcomes.count(None) == 2
+    assert sum(isinstance(outcome, TooManyRequests) for outcome in outcomes) == 298
+
+
 async def test_a_silent_redis_keeps_one_waiting(throttle: Throttle, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next ones are let through at once, until it answers again; and then everybody is counted."""
     count, look = throttle._count, throttle._look  # noqa: SLF001
