@@ -28,6 +28,10 @@ class RedisAway(Exception):
         self.is_news = is_news
 
 
+class RedisBusy(RedisAway):
+    """Too many are ahead of us: Redis may be well, but won't have answered them in time."""
+
+
 class Breaker:
     """One user's view of Redis; `look` asks it for something small."""
 
@@ -42,17 +46,34 @@ class Breaker:
         """Give what Redis answers; raises RedisAway, and at once while it is away."""
         try:
             self._pass_by_if_away()
-            async with self._turns:
+            await self._wait_for_turn()
+            try:
                 self._pass_by_if_away()
                 return await self._answer(call)
+            finally:
+                self._turns.release()
         finally:
-            if asyncio.iscoroutine(call):
-                call.close()
+            _give_up(call)
 
     async def insist(self, call: Awaitable[Answer]) -> Answer:
         """Give what Redis answers, asked whether it is away or not; raises one of REDIS_AWAY."""
-        async with self._turns:
-            return await call
+        try:
+            async with self._turns:
+                return await call
+        finally:
+            _give_up(call)
+
+    async def _wait_for_turn(self) -> None:
+        """Do so for no longer than for an answer: a queue that doesn't move is as good as no Redis."""
+        if not self._turns.locked():
+            await self._turns.acquire()
+            return
+        try:
+            async with Patience(PATIENCE):
+                await self._turns.acquire()
+        except TimeoutError:
+            self._pass_by_if_away()
+            raise RedisBusy from None
 
     def _pass_by_if_away(self) -> None:
         if self.is_away:
@@ -80,3 +101,9 @@ class Breaker:
             self.is_away = False
         except REDIS_AWAY:
             self._next_look = time.monotonic() + BREAK
+
+
+def _give_up(call: Awaitable[object]) -> None:
+    """Let go of a call that may never have begun; for one that has ended this is nothing."""
+    if asyncio.iscoroutine(call):
+        call.close()

@@ -11,7 +11,7 @@ from limits.aio.strategies import MovingWindowRateLimiter
 from redis.asyncio import ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from db.breaker import Breaker, RedisAway
+from db.breaker import Breaker, RedisAway, RedisBusy
 from db.redis_clients import REDIS_AWAY, credentials, is_cluster, places
 from infra import logs
 from infra.errors import TooManyRequests, Unavailable
@@ -63,8 +63,8 @@ class Throttle:
     async def hit(self, rule: str, *who: str, closed_without_redis: bool = False) -> None:
         """Count one request of `who` under `rule` (`30/minute`); one too many raises TooManyRequests.
 
-        Redis away lets the request through, without a wait but for the one that finds it so; or, where guessing is what
-        the rule prevents, refuses it as Unavailable.
+        Redis away lets the request through, without a wait but for those who find it so; or, where guessing is what
+        the rule prevents, refuses it as Unavailable. A rush that is too great to be counted is refused as well.
         """
         if not rule:
             return
@@ -78,6 +78,8 @@ class Throttle:
         else:
             try:
                 reset_at = await self._breaker.ask(self._count(limit, *who))
+            except RedisBusy:  # so many at once that they can't be counted
+                raise TooManyRequests(1) from None
             except RedisAway as away:
                 if away.is_news:
                     log.warning("throttle_away", error=str(away))

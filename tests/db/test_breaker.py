@@ -7,7 +7,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from db import breaker
-from db.breaker import AT_ONCE, Breaker, RedisAway
+from db.breaker import AT_ONCE, Breaker, RedisAway, RedisBusy
 from db.redis_clients import MOST_CONNECTIONS, make_redis
 from infra.settings import Settings
 
@@ -77,8 +77,23 @@ async def test_silence_is_found_out_once() -> None:
     asked = Breaker(answered)
     results = await asyncio.gather(*(asked.ask(be_silent()) for _ in range(MANY)), return_exceptions=True)
     assert begun == AT_ONCE
-    assert {type(result) for result in results} == {RedisAway}
-    assert sum(result.is_news for result in results if isinstance(result, RedisAway)) == 1
+    passed_by = [result for result in results if isinstance(result, RedisAway)]
+    assert (len(passed_by), sum(result.is_news for result in passed_by)) == (MANY, 1)
+
+
+async def test_nobody_waits_for_a_turn_longer_than_for_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those ahead are slow, and none too slow: whoever has waited so long goes without, which is no news of Redis."""
+    monkeypatch.setattr(breaker, "PATIENCE", 0.05)
+    go_on = asyncio.Event()
+    asked = Breaker(answered)
+    ahead = [asyncio.create_task(asked.insist(go_on.wait())) for _ in range(AT_ONCE)]
+    await asyncio.sleep(0)
+    with pytest.raises(RedisBusy) as passed_by:
+        await asked.ask(answered())
+    assert (passed_by.value.is_news, asked.is_away) == (False, False)
+    go_on.set()
+    await asyncio.gather(*ahead)
+    await asked.ask(answered())
 
 
 async def test_whoever_insists_asks_a_redis_that_is_away() -> None:
@@ -93,3 +108,25 @@ async def test_whoever_insists_asks_a_redis_that_is_away() -> None:
     assert asked.is_away
     with pytest.raises(RedisConnectionError):
         await asked.insist(refuse())
+
+
+async def test_whoever_goes_while_waiting_for_a_turn_leaves_nothing_behind() -> None:
+    """Their question has not been put, and never will be: the others are answered as if it had not been there."""
+    go_on = asyncio.Event()
+    begun: list[str] = []
+
+    async def answer(name: str) -> None:
+        begun.append(name)
+        await go_on.wait()
+
+    asked = Breaker(answered)
+    others = [asyncio.create_task(asked.insist(answer("another"))) for _ in range(AT_ONCE)]
+    await asyncio.sleep(0)
+    gone = [asyncio.create_task(ask(answer("gone"))) for ask in (asked.ask, asked.insist)]
+    await asyncio.sleep(0)
+    for task in gone:
+        task.cancel()
+    await asyncio.wait(gone)
+    go_on.set()
+    await asyncio.gather(*others)
+    assert (begun, [task.cancelled() for task in gone]) == (["another"] * AT_ONCE, [True, True])

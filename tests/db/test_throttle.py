@@ -44,6 +44,18 @@ async def test_many_at_once_are_counted_too(
     assert sum(isinstance(outcome, TooManyRequests) for outcome in outcomes) == 298
 
 
+async def test_a_rush_too_great_to_be_counted_is_refused(throttle: Throttle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever sends more than can be looked at mustn't get through for that."""
+    monkeypatch.setattr(breaker, "PATIENCE", 0.05)
+    go_on = asyncio.Event()
+    ahead = [asyncio.create_task(throttle._breaker.insist(go_on.wait())) for _ in range(breaker.AT_ONCE)]  # noqa: SLF001
+    await asyncio.sleep(0)
+    with pytest.raises(TooManyRequests):
+        await throttle.hit(RULE, "track", "one")
+    go_on.set()
+    await asyncio.gather(*ahead)
+
+
 async def test_a_silent_redis_keeps_one_waiting(throttle: Throttle, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next ones are let through at once, until it answers again; and then everybody is counted."""
     count, look = throttle._count, throttle._look  # noqa: SLF001
