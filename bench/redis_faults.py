@@ -22,10 +22,10 @@ from infra.settings import Settings
 LATE = 0.5
 """Seconds by which a slow Redis answers late."""
 
-IN_A_PART = 9_000
+IN_A_PART = 16_000
 """Different pages that a part may ask for, more than it can: none is asked for twice in it."""
 
-LIMITS = range(20, 70)
+LIMITS = range(20, 101)
 
 CUSTOMERS = "SELECT customer_id::text FROM customer_listing ORDER BY md5(customer_id::text) LIMIT 5000"
 
