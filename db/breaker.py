@@ -11,6 +11,9 @@ from infra.patience import Patience
 PATIENCE = 0.25
 """Seconds that anybody waits for Redis."""
 
+INSISTENCE = 1.0
+"""Seconds that somebody waits who can't do without Redis."""
+
 BREAK = 1.0
 """Seconds between two looks at a Redis that didn't answer."""
 
@@ -58,7 +61,7 @@ class Breaker:
     async def insist(self, call: Awaitable[Answer]) -> Answer:
         """Give what Redis answers, asked whether it is away or not; raises one of REDIS_AWAY."""
         try:
-            async with self._turns:
+            async with Patience(INSISTENCE), self._turns:
                 return await call
         finally:
             _give_up(call)

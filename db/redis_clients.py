@@ -1,4 +1,4 @@
-"""Clients of Redis, be it one server or a cluster: they fail fast, since nothing that Redis does is worth waiting for.
+"""Clients of Redis, be it one server or a cluster: nothing that Redis does is worth a long wait.
 
 In a cluster all keys of pages share a hash tag, and so does the channel of their announcements. So one node, with its
 replica, has all of them, scripts see their keys, and whoever listens does so where the scripts speak. A node that is
@@ -28,6 +28,12 @@ CLUSTER = "redis+cluster"
 MOST_CONNECTIONS = 64
 """More than anybody needs: a call that finds none left fails, so whoever may make many at once waits for a turn."""
 
+ANSWERED_WITHIN = 5.0
+"""Seconds after which a silent connection is given up; by the clock alone, though we may have been busy ourselves.
+
+Whoever can do without Redis waits for less, and leaves that time out: see `db.breaker`.
+"""
+
 REDIS_AWAY = (RedisError, RedisClusterException, OSError, TimeoutError, RuntimeError)
 """What is raised while Redis can't be reached, or is without a node.
 
@@ -46,7 +52,7 @@ def make_redis(settings: Settings) -> Redis:
         nodes = [ClusterNode(host, port) for host, port in places(settings.redis_dsn)]
         cluster = RedisCluster(
             startup_nodes=nodes,
-            socket_timeout=2,
+            socket_timeout=ANSWERED_WITHIN,
             socket_connect_timeout=0.1,  # a node that is gone mustn't keep anybody from finding the others
             max_connections=MOST_CONNECTIONS,
             **credentials(settings.redis_dsn),
@@ -54,8 +60,8 @@ def make_redis(settings: Settings) -> Redis:
         return cast("Redis", cluster)
     return Redis.from_url(
         settings.redis_dsn,
-        socket_timeout=2,
-        socket_connect_timeout=1,
+        socket_timeout=ANSWERED_WITHIN,
+        socket_connect_timeout=ANSWERED_WITHIN,
         retry=Retry(NoBackoff(), 0),
         max_connections=MOST_CONNECTIONS,
     )

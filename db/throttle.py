@@ -12,7 +12,7 @@ from redis.asyncio import ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from db.breaker import Breaker, RedisAway, RedisBusy
-from db.redis_clients import REDIS_AWAY, credentials, is_cluster, places
+from db.redis_clients import ANSWERED_WITHIN, REDIS_AWAY, credentials, is_cluster, places
 from infra import logs
 from infra.errors import TooManyRequests, Unavailable
 from infra.settings import Settings
@@ -27,7 +27,7 @@ Closing = Callable[[], Awaitable[None]]
 
 def _of_server(dsn: str) -> tuple[RedisStorage, Closing]:
     # A pool of our own, since the library neither fails fast nor lets go of the one that it makes.
-    pool = ConnectionPool.from_url(dsn, socket_timeout=1, socket_connect_timeout=1)
+    pool = ConnectionPool.from_url(dsn, socket_timeout=ANSWERED_WITHIN, socket_connect_timeout=ANSWERED_WITHIN)
     storage = RedisStorage(
         "async+redis://",
         implementation="redispy",
@@ -39,7 +39,7 @@ def _of_server(dsn: str) -> tuple[RedisStorage, Closing]:
 
 def _of_cluster(dsn: str) -> tuple[RedisStorage, Closing]:
     nodes = ",".join(f"{host}:{port}" for host, port in places(dsn))
-    timeouts = {"socket_timeout": 1, "socket_connect_timeout": 0.1}
+    timeouts = {"socket_timeout": ANSWERED_WITHIN, "socket_connect_timeout": 0.1}
     options: dict[str, Any] = credentials(dsn) | timeouts
     address = f"async+redis+cluster://{nodes}"
     storage = RedisClusterStorage(address, implementation="redispy", key_prefix=PREFIX, **options)

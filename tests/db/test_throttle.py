@@ -38,6 +38,7 @@ async def test_many_at_once_are_counted_too(
 ) -> None:
     """More than Redis has connections for: they wait, and no more of them get through than one after the other."""
     monkeypatch.setattr(breaker, "PATIENCE", 10.0)
+    monkeypatch.setattr(breaker, "INSISTENCE", 10.0)
     hits = (throttle.hit(RULE, "track", "many", closed_without_redis=is_guess) for _ in range(300))
     outcomes = await asyncio.gather(*hits, return_exceptions=True)
     assert outcomes.count(None) == 2

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from prometheus_client import REGISTRY
 
-from db import breaker, consistency, page_cache
+from db import breaker, consistency, page_cache, redis_clients
 from db.breaker import PATIENCE
 from db.embedded import ValkeyServer
 from db.page_cache import EPOCH_KEY, Page, PageCache, Place
@@ -54,6 +54,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(Edge, "_run", counting)
     monkeypatch.setattr(Flights, "share", arriving)
     # What 500 requests at once take of a busy processor is nobody's silence.
+    monkeypatch.setattr(redis_clients, "ANSWERED_WITHIN", 60)
     monkeypatch.setattr(page_cache, "FILL_LEASE", 60)
     monkeypatch.setattr(consistency, "SILENCE", 60)
     return asked
