@@ -26,7 +26,7 @@ Closing = Callable[[], Awaitable[None]]
 
 
 def _of_server(dsn: str) -> tuple[RedisStorage, Closing]:
-    # A pool of our own, since the library neither fails fast nor lets go of the one that it makes.
+    # A pool of our own, since the library neither limits its waiting nor lets go of the one that it makes.
     pool = ConnectionPool.from_url(dsn, socket_timeout=ANSWERED_WITHIN, socket_connect_timeout=ANSWERED_WITHIN)
     storage = RedisStorage(
         "async+redis://",
